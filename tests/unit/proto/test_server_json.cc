@@ -1,0 +1,120 @@
+// Tests of proto/server_json: contracts section 4, the server's side, byte for byte.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "json_harness.h"
+#include "proto/server_json.h"
+
+#include <string>
+
+using namespace belfry;
+using std::string;
+
+namespace {
+
+buffer out;
+
+int end(void **state) {
+    buffer_free(&out);
+    return harness_end(state);
+}
+
+// What was written is `want`, is valid JSON, and was appended.
+void assert_written(view want) {
+    const string got(buffer_view(&out));
+    assert_string_equal(got.c_str(), string(want).c_str());
+    assert_true(json_valid(harness.reader, source(got)));
+    buffer_clear(&out);
+}
+
+void test_welcome(void **) {
+    server_json_welcome(&out, "c_7Qx2", 25, nullptr, 0);
+    assert_written(R"({"type":"welcome","conn":"c_7Qx2","ping":25,"rooms":{}})");
+    view rooms[] = {"lobby", "a\"b"};
+    server_json_welcome(&out, "c_7Qx2", 0, rooms, 2);
+    assert_written(R"({"type":"welcome","conn":"c_7Qx2","ping":0,"rooms":{"lobby":{},"a\"b":{}}})");
+}
+
+void test_answers(void **) {
+    server_json_ok(&out, 1, "chat:42");
+    assert_written(R"({"type":"ok","id":1,"room":"chat:42"})");
+    server_json_ok(&out, INT64_MIN, {});
+    assert_written(R"({"type":"ok","id":-9223372036854775808})");
+    server_json_pong(&out, true, 7);
+    assert_written(R"({"type":"pong","id":7})");
+    server_json_pong(&out, false, 7);
+    assert_written(R"({"type":"pong"})");
+    server_json_error(&out, true, 3, 403, "not allowed to publish in chat:42");
+    assert_written(R"({"type":"error","id":3,"code":403,"message":"not allowed to publish in chat:42"})");
+    server_json_error(&out, false, 3, 400, "x");
+    assert_written(R"({"type":"error","code":400,"message":"x"})");
+}
+
+void test_message(void **) {
+    server_json_message(&out, "chat:42", R"({ "a":1 })", R"({"conn":"c"})", 1760000000123);
+    assert_written(R"({"type":"message","room":"chat:42","data":{ "a":1 },"from":{"conn":"c"},"time":1760000000123})");
+    server_json_message(&out, "a", "null", {}, UINT64_MAX);
+    assert_written(R"({"type":"message","room":"a","data":null,"time":18446744073709551615})");
+}
+
+void test_message_text(void **) {
+    server_json_message_text(&out, "a", "say \"hi\"\n\xe2\x82\xac", R"({})", 1);
+    assert_written(
+        "{\"type\":\"message\",\"room\":\"a\",\"data\":\"say \\\"hi\\\"\\n\xe2\x82\xac\",\"from\":{},\"time\":1}");
+    server_json_message_text(&out, "a", {}, {}, 1);
+    assert_written(R"({"type":"message","room":"a","data":"","time":1})");
+}
+
+void test_message_binary(void **) {
+    server_json_message_binary(&out, "a", view("\xff\0\x01", 3), {}, 1);
+    assert_written(R"({"type":"message","room":"a","data64":"/wAB","time":1})");
+    server_json_message_binary(&out, "a", "\xff", "{}", 1);
+    assert_written(R"({"type":"message","room":"a","data64":"/w==","from":{},"time":1})");
+    server_json_message_binary(&out, "a", {}, {}, 1);
+    assert_written(R"({"type":"message","room":"a","data64":"","time":1})");
+}
+
+void test_notices(void **) {
+    server_json_removed(&out, "chat:42", "kicked");
+    assert_written(R"({"type":"removed","room":"chat:42","reason":"kicked"})");
+    server_json_gap(&out, "chat:42");
+    assert_written(R"({"type":"gap","room":"chat:42"})");
+    server_json_bye(&out, 4503, "restarting", true, 8200);
+    assert_written(R"({"type":"bye","code":4503,"reason":"restarting","reconnect":true,"after_ms":8200})");
+    server_json_bye(&out, 1000, "", false, 0);
+    assert_written(R"({"type":"bye","code":1000,"reason":"","reconnect":false,"after_ms":0})");
+}
+
+// No name or reason breaks out of its string.
+void test_escapes(void **) {
+    server_json_gap(&out, "\",\"x\":\"");
+    assert_written(R"({"type":"gap","room":"\",\"x\":\""})");
+    server_json_removed(&out, "a\\", view("\0\x1f\xff", 3));
+    assert_written("{\"type\":\"removed\",\"room\":\"a\\\\\",\"reason\":\"\\u0000\\u001f\xef\xbf\xbd\"}");
+    server_json_error(&out, false, 0, 400, "line\r\n");
+    assert_written(R"({"type":"error","code":400,"message":"line\r\n"})");
+}
+
+void test_appends(void **) {
+    server_json_gap(&out, "a");
+    server_json_gap(&out, "b");
+    const string got(buffer_view(&out));
+    assert_string_equal(got.c_str(), R"({"type":"gap","room":"a"}{"type":"gap","room":"b"})");
+}
+
+} // namespace
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_begin, end)
+
+int main() {
+    const CMUnitTest tests[] = {
+        TEST(test_welcome),        TEST(test_answers), TEST(test_message), TEST(test_message_text),
+        TEST(test_message_binary), TEST(test_notices), TEST(test_escapes), TEST(test_appends),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
