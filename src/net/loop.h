@@ -1,0 +1,46 @@
+// One thread's event loop: an event_base without locks, the thread's clock, receive and gather buffers.
+//
+// A loop belongs to the thread that runs it; only loop_wake may be called from others.
+#pragma once
+
+#include "base/clock.h"
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+namespace belfry {
+
+// The receive buffer: reads land at `loop_headroom`, so that up to that many left-over bytes of a connection can be put
+// in front; and frame_padding readable bytes follow it for simdjson.
+inline constexpr size_t loop_headroom = 256;       // at least ws_rest_max
+inline constexpr size_t loop_receive_size = 65536; // bytes a read may bring
+inline constexpr size_t loop_gather_size = 16384;  // one TLS record's content
+inline constexpr int loop_iov_max = 1024;          // IOV_MAX on Linux
+
+struct loop {
+    event_base *base;   // owned
+    struct clock clock; // refreshed by loop_turn
+    char *receive;      // owned: loop_headroom + loop_receive_size + frame_padding
+    char *gather;       // owned: loop_gather_size
+    struct iovec *iov;  // owned: loop_iov_max
+    struct event wake;  // on wake_fd
+    struct event tick; // loop_tick's timer
+    int wake_fd;        // owned: eventfd
+    uint64_t writes;    // write calls made by streams of this loop (budget tests)
+};
+
+// Refuses to run (fatal) where event_get_struct_event_size() is larger than sizeof(struct event), since events are
+// embedded.
+[[nodiscard]] loop *loop_new();
+void loop_free(loop *l);
+// Runs libevent once: `block` waits for the first event, else only what is ready. Refreshes the clock afterwards.
+void loop_turn(loop *l, bool block);
+// Makes loop_turn return at least once in `ms`, for as long as the loop lives: what has deadlines needs that. Once a loop.
+void loop_tick(loop *l, uint64_t ms);
+// Makes a blocked loop_turn return. Any thread, also a signal handler.
+void loop_wake(loop *l);
+
+} // namespace belfry

@@ -1,0 +1,334 @@
+// The life of a Redis link: resolve, connect, TLS, AUTH, SELECT, ready, down, back-off, and the PING that finds a dead
+// server. Main thread. Every entry from the loop goes through enter and leave, so that callbacks may call redis_free.
+#include "net/redis.h"
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "net/redis_link.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace belfry {
+
+namespace {
+
+constexpr uint64_t told_again_ms = 60000; // a failure that stays the same is a warning once a minute
+
+void destroy(redis *r) {
+    event_del(&r->timer);
+    event_del(&r->turn);
+    resolve_cancel(r->resolving);
+    stream_close(&r->stream);
+    redis_reader_free(r->reader);
+    buffer_free(&r->out);
+    tls_unref(r->tls);
+    delete r;
+}
+
+void enter(redis *r) {
+    r->depth++;
+}
+
+void leave(redis *r) {
+    if (--r->depth == 0 && r->freed) destroy(r);
+}
+
+void set_timer(redis *r, uint64_t ms) {
+    const struct timeval wait = {static_cast<time_t>(ms / 1000), static_cast<suseconds_t>(ms % 1000 * 1000)};
+    if (event_add(&r->timer, &wait) != 0) fatal("redis: no timer");
+}
+
+uint64_t left_of_attempt(const redis *r) {
+    const uint64_t now = redis_now_ms();
+    return r->deadline_ms > now ? r->deadline_ms - now : 0;
+}
+
+void greet(redis *r) {
+    const redis_settings *s = &r->settings;
+    r->phase = redis_phase::greeting;
+    r->reader = redis_reader_new(s->reply_max);
+    redis_pending entry = {redis_awaits::auth, redis_verb::none, 0, nullptr, nullptr, 0};
+    if (!s->user.empty()) {
+        const view words[] = {"AUTH", s->user, s->password};
+        redis_queue(r, 3, words, entry);
+    } else if (!s->password.empty()) {
+        const view words[] = {"AUTH", s->password};
+        redis_queue(r, 2, words, entry);
+    }
+    if (s->database != 0) {
+        const std::string number = std::to_string(s->database);
+        const view words[] = {"SELECT", number};
+        entry.who = redis_awaits::select;
+        redis_queue(r, 2, words, entry);
+    }
+    // Always: neither AUTH nor SELECT tells that the server is still loading, and without both nothing else would tell
+    // that it wants a password.
+    const view ping = "PING";
+    entry.who = redis_awaits::first_ping;
+    redis_queue(r, 1, &ping, entry);
+    redis_rewatch(r);
+}
+
+void shake_hands(redis *r) {
+    switch (stream_handshake(&r->stream)) {
+    case stream_result::ok:
+        greet(r);
+        break;
+    case stream_result::again:
+        stream_watch(&r->stream, r->stream.wants);
+        break;
+    default:
+        redis_fail(r, stream_why());
+    }
+}
+
+void on_stream(stream *s, unsigned ready);
+
+// The next address that takes a connection; each may use its share of the time left.
+void connect_next(redis *r, const char *why) {
+    error e;
+    error_set(&e, "%s", why);
+    while (r->tried < r->addresses.size()) {
+        const address *to = &r->addresses[(r->first + r->tried++) % r->addresses.size()];
+        const int fd = address_connect(to, &e);
+        if (fd < 0) continue;
+        if (r->tls != nullptr)
+            stream_open_tls_client(&r->stream, r->on, fd, on_stream, r->tls, r->settings.host.c_str());
+        else
+            stream_open_plain(&r->stream, r->on, fd, on_stream);
+        r->phase = redis_phase::connecting;
+        stream_watch(&r->stream, stream_writable);
+        set_timer(r, left_of_attempt(r) / (r->addresses.size() - r->tried + 1));
+        return;
+    }
+    redis_fail(r, e.text);
+}
+
+void on_connected(redis *r) {
+    int code = 0;
+    socklen_t size = sizeof code;
+    if (getsockopt(r->stream.fd, SOL_SOCKET, SO_ERROR, &code, &size) != 0) code = errno;
+    if (code != 0) {
+        stream_close(&r->stream);
+        return connect_next(r, strerror(code));
+    }
+    r->phase = redis_phase::handshake;
+    set_timer(r, left_of_attempt(r));
+    shake_hands(r);
+}
+
+void on_stream(stream *s, unsigned ready) {
+    redis *r = BELFRY_CONTAINER_OF(s, redis, stream);
+    enter(r);
+    if (r->phase == redis_phase::connecting)
+        on_connected(r);
+    else if (r->phase == redis_phase::handshake)
+        shake_hands(r);
+    else {
+        if ((ready & stream_readable) || r->write_for_read) redis_read(r);
+        if (redis_alive(r) && (ready & stream_writable)) redis_write(r);
+        redis_rewatch(r);
+    }
+    leave(r);
+}
+
+// Once a turn at most, and only where something was queued, resumed or left over.
+void on_turn(evutil_socket_t, short, void *context) {
+    redis *r = static_cast<redis *>(context);
+    enter(r);
+    redis_deliver(r);
+    if (redis_alive(r) && stream_pending(&r->stream)) redis_read(r);
+    if (redis_alive(r)) redis_write(r);
+    redis_rewatch(r);
+    leave(r);
+}
+
+void on_resolved(const address *found, size_t count, const char *why, void *context) {
+    redis *r = static_cast<redis *>(context);
+    enter(r);
+    r->resolving = nullptr;
+    r->addresses.assign(found, found + count);
+    r->tried = 0;
+    connect_next(r, why);
+    leave(r);
+}
+
+void begin(redis *r) {
+    r->deadline_ms = redis_now_ms() + static_cast<uint64_t>(r->settings.connect_timeout_ms);
+    if (!r->settings.host.empty()) {
+        r->phase = redis_phase::resolving;
+        set_timer(r, left_of_attempt(r));
+        r->resolving = resolve_start(r->on, r->settings.host.c_str(), r->settings.port, on_resolved, r);
+        return;
+    }
+    address a = {};
+    struct sockaddr_un *to = reinterpret_cast<struct sockaddr_un *>(&a.storage);
+    to->sun_family = AF_UNIX;
+    if (r->settings.unix_path.size() >= sizeof to->sun_path) return redis_fail(r, "the socket's path is too long");
+    memcpy(to->sun_path, r->settings.unix_path.c_str(), r->settings.unix_path.size() + 1);
+    a.size = sizeof *to;
+    r->addresses.assign(1, a);
+    r->tried = 0;
+    connect_next(r, "no address");
+}
+
+// A dead server, or a path to it that swallows packets, shows in nothing but silence.
+void check_liveness(redis *r) {
+    const uint64_t now = redis_now_ms();
+    const uint64_t interval = static_cast<uint64_t>(r->settings.ping_interval_ms);
+    const uint64_t timeout = static_cast<uint64_t>(r->settings.ping_timeout_ms);
+    if (r->paused) return set_timer(r, interval); // unread bytes are no silence
+    if (r->ping_ms != 0) {
+        if (now - r->ping_ms >= timeout) return redis_fail(r, "no answer to PING");
+        return set_timer(r, r->ping_ms + timeout - now);
+    }
+    if (now - r->heard_ms < interval) return set_timer(r, r->heard_ms + interval - now);
+    const view ping = "PING";
+    redis_queue(r, 1, &ping, {redis_awaits::ping, redis_verb::none, 0, nullptr, nullptr, 0});
+    r->ping_ms = now;
+    set_timer(r, timeout);
+}
+
+void on_timer(evutil_socket_t, short, void *context) {
+    redis *r = static_cast<redis *>(context);
+    enter(r);
+    switch (r->phase) {
+    case redis_phase::waiting:
+        begin(r);
+        break;
+    case redis_phase::resolving:
+        redis_fail(r, "no answer from DNS in time");
+        break;
+    case redis_phase::connecting:
+        stream_close(&r->stream);
+        connect_next(r, "no connection in time");
+        break;
+    case redis_phase::handshake:
+    case redis_phase::greeting:
+        redis_fail(r, "connected, but not served in time");
+        break;
+    case redis_phase::ready:
+        check_liveness(r);
+        break;
+    }
+    leave(r);
+}
+
+void tell(redis *r, bool was_ready, const char *why) {
+    const uint64_t now = redis_now_ms();
+    if (!was_ready && r->told == why && now - r->told_ms < told_again_ms) return;
+    static log_limit limit = {.burst = 5};
+    uint64_t held = 0;
+    if (!log_limit_pass(&limit, &held)) return;
+    log_warn("redis %s: %s: %s; trying again", r->name.c_str(), redis_describe(&r->settings).c_str(), why);
+    r->told = why;
+    r->told_ms = now;
+}
+
+// Full jitter, so that many nodes do not come back to a fresh server all at once. The bound falls back to the minimum
+// only after a connection that lasted: one that is taken and dropped at once must not be tried ten times a second.
+void back_off(redis *r, bool was_ready) {
+    const uint64_t lasted = was_ready ? redis_now_ms() - r->ready_ms : 0;
+    if (was_ready && lasted >= static_cast<uint64_t>(r->settings.backoff_max_ms))
+        r->backoff_ms = r->settings.backoff_min_ms > 0 ? r->settings.backoff_min_ms : 1;
+    set_timer(r, random_below(static_cast<uint32_t>(r->backoff_ms) + 1));
+    r->backoff_ms = r->backoff_ms * 2 < r->settings.backoff_max_ms ? r->backoff_ms * 2 : r->settings.backoff_max_ms;
+}
+
+} // namespace
+
+uint64_t redis_now_ms() {
+    return clock_monotonic_ns() / 1000000; // loop->clock is as old as the turn, which may have waited for seconds
+}
+
+void redis_became_ready(redis *r) {
+    r->phase = redis_phase::ready;
+    r->ready_ms = r->heard_ms = redis_now_ms();
+    r->ping_ms = 0;
+    r->counters.connects++;
+    r->told.clear();
+    set_timer(r, static_cast<uint64_t>(r->settings.ping_interval_ms));
+    log_info("redis %s: connected to %s", r->name.c_str(), redis_describe(&r->settings).c_str());
+    if (r->events.ready != nullptr) r->events.ready(r, r->context);
+}
+
+void redis_fail(redis *r, const char *reason) {
+    const std::string why = reason;
+    const bool was_ready = r->phase == redis_phase::ready;
+    // An address that takes connections and then does not serve is not tried first again.
+    if (r->phase == redis_phase::handshake || r->phase == redis_phase::greeting) r->first++;
+    resolve_cancel(r->resolving);
+    r->resolving = nullptr;
+    stream_close(&r->stream);
+    redis_reader_free(r->reader);
+    r->reader = nullptr;
+    buffer_clear(&r->out);
+    r->out_done = 0;
+    r->write_for_read = false;
+    r->phase = redis_phase::waiting;
+    r->counters.failures++;
+    tell(r, was_ready, why.c_str());
+    back_off(r, was_ready);
+    // The callbacks come last, and find the link already waiting: what they queue is refused.
+    std::deque<redis_pending> unanswered;
+    unanswered.swap(r->pending);
+    for (const redis_pending &p : unanswered)
+        if (!r->freed && p.who == redis_awaits::caller && p.reply != nullptr) p.reply(r, nullptr, p.context, p.tag);
+    if (!r->freed && was_ready && r->events.down != nullptr) r->events.down(r, why.c_str(), r->context);
+}
+
+redis *redis_new(loop *on, const redis_settings *settings, const char *name, const redis_events *events,
+                 void *context) {
+    tls_context *tls = nullptr;
+    if (settings->tls) {
+        error e;
+        const char *ca = settings->tls_ca.empty() ? nullptr : settings->tls_ca.c_str();
+        tls = tls_client_new(ca, settings->tls_verify, &e);
+        if (tls == nullptr) {
+            log_error("redis %s: %s", name, e.text);
+            return nullptr;
+        }
+    }
+    redis *r = new redis();
+    r->on = on;
+    r->settings = *settings;
+    r->name = name;
+    r->events = *events;
+    r->context = context;
+    r->tls = tls;
+    r->stream.fd = -1;
+    r->backoff_ms = settings->backoff_min_ms > 0 ? settings->backoff_min_ms : 1;
+    if (evtimer_assign(&r->timer, on->base, on_timer, r) != 0 || evtimer_assign(&r->turn, on->base, on_turn, r) != 0)
+        fatal("redis: no timer");
+    set_timer(r, 0);
+    return r;
+}
+
+void redis_free(redis *r) {
+    if (r == nullptr) return;
+    r->freed = true;
+    if (r->depth == 0) destroy(r);
+}
+
+bool redis_ready(const redis *r) {
+    return !r->freed && r->phase == redis_phase::ready;
+}
+
+void redis_pause(redis *r, bool paused) {
+    if (r->paused == paused) return;
+    r->paused = paused;
+    r->heard_ms = redis_now_ms();
+    r->ping_ms = 0;
+    if (!paused) event_active(&r->turn, EV_TIMEOUT, 1); // what the reader and TLS held back
+    redis_rewatch(r);
+}
+
+redis_counters redis_count(const redis *r) {
+    return r->counters;
+}
+
+} // namespace belfry

@@ -1,0 +1,142 @@
+// Plain streams over a socket, and what all streams share: the re-aimed event, closing, and the text of a failure.
+// A stream belongs to one loop and to that loop's thread.
+#include "net/stream.h"
+
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace belfry {
+
+namespace {
+
+thread_local char why[256] = "";
+
+stream_result plain_failed(const char *call) {
+    stream_set_why("%s: %s", call, strerror(errno));
+    return stream_result::failed;
+}
+
+stream_result plain_handshake(stream *) {
+    return stream_result::ok;
+}
+
+stream_result plain_read(stream *s, char *into, size_t size, size_t *got) {
+    *got = 0;
+    ssize_t n;
+    do
+        n = recv(s->fd, into, size, 0);
+    while (n < 0 && errno == EINTR);
+    if (n > 0) {
+        *got = static_cast<size_t>(n);
+        return stream_result::ok;
+    }
+    if (n == 0) return stream_result::eof;
+    if (errno != EAGAIN) return plain_failed("recv");
+    s->wants = stream_readable;
+    return stream_result::again;
+}
+
+stream_result plain_write(stream *s, const struct iovec *iov, int count, size_t *written) {
+    *written = 0;
+    struct msghdr message = {};
+    message.msg_iov = const_cast<struct iovec *>(iov); // sendmsg does not change it
+    message.msg_iovlen = static_cast<size_t>(count);
+    ssize_t n;
+    // MSG_NOSIGNAL: a peer that is gone is an error of this connection, not a SIGPIPE for the process. One piece goes
+    // by send(2), which has no message head for the kernel to copy in.
+    do
+        n = count == 1 ? send(s->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+                       : sendmsg(s->fd, &message, MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    if (n >= 0) {
+        *written = static_cast<size_t>(n);
+        return stream_result::ok;
+    }
+    if (errno != EAGAIN) return plain_failed("send");
+    s->wants = stream_writable;
+    return stream_result::again;
+}
+
+void plain_shutdown(stream *s) {
+    if (s->fd >= 0) shutdown(s->fd, SHUT_WR);
+}
+
+bool plain_pending(const stream *) {
+    return false;
+}
+
+void plain_close(stream *) {}
+
+constexpr stream_ops plain_ops = {
+    .handshake = plain_handshake,
+    .read = plain_read,
+    .write = plain_write,
+    .shutdown = plain_shutdown,
+    .pending = plain_pending,
+    .close = plain_close,
+};
+
+// The callee may close and free the stream, so nothing is touched after the call.
+void stream_event(evutil_socket_t, short what, void *context) {
+    stream *s = static_cast<stream *>(context);
+    unsigned ready = 0;
+    if (what & EV_READ) ready |= stream_readable;
+    if (what & EV_WRITE) ready |= stream_writable;
+    s->ready(s, ready);
+}
+
+} // namespace
+
+void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {
+    *s = {};
+    s->ops = &plain_ops;
+    s->on = on;
+    s->ready = ready;
+    s->fd = fd;
+}
+
+void stream_watch(stream *s, unsigned what) {
+    if (what == s->watched || s->fd < 0) return;
+    if (s->watched != 0) event_del(&s->event);
+    s->watched = 0;
+    if (what == 0) return;
+    // One event a connection, aimed anew, instead of one for each direction: struct event has 128 bytes.
+    int flags = EV_PERSIST;
+    if (what & stream_readable) flags |= EV_READ;
+    if (what & stream_writable) flags |= EV_WRITE;
+    if (event_assign(&s->event, s->on->base, s->fd, static_cast<short>(flags), stream_event, s) != 0 ||
+        event_add(&s->event, nullptr) != 0) {
+        // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
+        log_error("stream: descriptor %d can't be watched: %s", s->fd, strerror(errno));
+        return;
+    }
+    s->watched = static_cast<uint8_t>(what);
+}
+
+void stream_close(stream *s) {
+    if (s->fd < 0) return;
+    stream_watch(s, 0);
+    s->ops->close(s);
+    s->tls = nullptr;
+    close(s->fd); // Linux frees the number even where it says EINTR, so it is never tried again
+    s->fd = -1;
+}
+
+const char *stream_why() {
+    return why;
+}
+
+void stream_set_why(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why, sizeof why, format, arguments);
+    va_end(arguments);
+}
+
+} // namespace belfry

@@ -1,0 +1,89 @@
+// A connected socket, plain or TLS, behind one table of functions; nothing above net/ knows an SSL.
+//
+// A stream is embedded in its owner (a connection), belongs to one loop, and never owns buffers: reads land in the
+// thread's receive buffer, writes come from frames or the thread's gather buffer. No function blocks.
+#pragma once
+
+#include "base/error.h"
+#include "net/loop.h"
+#include "net/tls.h"
+
+#include <stdint.h>
+#include <sys/uio.h>
+
+namespace belfry {
+
+enum class stream_result : uint8_t {
+    ok,
+    again,  // not now: what must be waited for is in stream->wants (stream_read, stream_write)
+    eof,    // the peer ended its side (TLS: close_notify, or a bare FIN)
+    failed, // reset, TLS failure: the stream is only good for stream_close; stream_why says why
+};
+
+inline constexpr unsigned stream_readable = 1, stream_writable = 2;
+
+struct stream;
+
+struct stream_ops {
+    stream_result (*handshake)(stream *s);
+    stream_result (*read)(stream *s, char *into, size_t size, size_t *got);
+    // Writes from the front of iov as much as one system call (plain) or one record (TLS) takes. After `again` the next
+    // call must start with the same bytes, and at least as many (SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER lets them live
+    // elsewhere).
+    stream_result (*write)(stream *s, const struct iovec *iov, int count, size_t *written);
+    // Ends our side: close_notify where the stream is TLS, then shutdown(SHUT_WR). Best effort.
+    void (*shutdown)(stream *s);
+    bool (*pending)(const stream *s); // bytes that a read would give without a readable socket
+    // Frees what `tls` stands for; the descriptor is stream_close's to close.
+    void (*close)(stream *s);
+};
+
+// Called on the loop when what stream_watch asked for is there: bits stream_readable, stream_writable.
+using stream_callback = void (*)(stream *s, unsigned ready);
+
+struct stream {
+    const stream_ops *ops; // borrowed, static
+    loop *on;              // borrowed
+    void *tls;             // owned: the SSL, or null
+    stream_callback ready;
+    struct event event; // embedded, re-aimed
+    int fd;             // owned; -1 once closed
+    uint8_t watched;    // what the event waits for now
+    uint8_t wants;      // after `again`: stream_readable or stream_writable
+};
+
+// Takes over fd. Nothing is watched yet.
+void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready);
+// A server stream; the SSL (about 13 KB) is made here, so the caller waits for the first readable byte before. Call
+// stream_handshake until it is ok.
+void stream_open_tls(stream *s, loop *on, int fd, stream_callback ready, tls_context *context);
+// A client stream; host (NUL-terminated) for SNI and verification.
+void stream_open_tls_client(stream *s, loop *on, int fd, stream_callback ready, tls_context *context, const char *host);
+
+// Re-aims the embedded event; a call that changes nothing costs nothing.
+void stream_watch(stream *s, unsigned what);
+
+inline stream_result stream_handshake(stream *s) {
+    return s->ops->handshake(s);
+}
+inline stream_result stream_read(stream *s, char *into, size_t size, size_t *got) {
+    return s->ops->read(s, into, size, got);
+}
+inline stream_result stream_write(stream *s, const struct iovec *iov, int count, size_t *written) {
+    s->on->writes++;
+    return s->ops->write(s, iov, count, written);
+}
+inline void stream_shutdown(stream *s) {
+    s->ops->shutdown(s);
+}
+inline bool stream_pending(const stream *s) {
+    return s->ops->pending(s);
+}
+// Closes the descriptor and frees the SSL. Safe to call twice.
+void stream_close(stream *s);
+// Why the last call on this thread failed: a short text for the log, valid until the next failure.
+const char *stream_why();
+// For the ops tables.
+__attribute__((format(printf, 1, 2))) void stream_set_why(const char *format, ...);
+
+} // namespace belfry

@@ -1,0 +1,116 @@
+// The loop: waking it from elsewhere, its turns, its clock and its buffers.
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <setjmp.h>
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "base/frame.h"
+#include "net/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+using namespace belfry;
+
+namespace {
+
+loop *woken; // for the signal handler
+
+int setup(void **state) {
+    alarm(20); // a loop that is never woken fails instead of hanging
+    *state = woken = loop_new();
+    return 0;
+}
+
+int teardown(void **state) {
+    loop_free(static_cast<loop *>(*state));
+    alarm(0);
+    return 0;
+}
+
+uint64_t now_ms() {
+    return clock_monotonic_ns() / 1000000;
+}
+
+void a_turn_without_blocking_returns(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    uint64_t before = now_ms();
+    for (int i = 0; i < 100; i++)
+        loop_turn(l, false);
+    assert_true(now_ms() - before < 5000);
+}
+
+void a_bell_rung_before_the_turn_is_heard_once(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    for (int i = 0; i < 5; i++)
+        loop_wake(l);
+    loop_turn(l, true); // returns, or the alarm ends the test
+    uint64_t count;
+    assert_int_equal(read(l->wake_fd, &count, sizeof count), -1); // silenced
+    assert_int_equal(errno, EAGAIN);
+}
+
+void *wake_later(void *context) {
+    usleep(50000);
+    loop_wake(static_cast<loop *>(context));
+    return nullptr;
+}
+
+void another_thread_wakes_a_blocked_turn(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    uint64_t before = now_ms();
+    clock_refresh(&l->clock);
+    uint64_t clock_before = l->clock.monotonic_ms;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, nullptr, wake_later, l), 0);
+    loop_turn(l, true);
+    pthread_join(thread, nullptr);
+    assert_true(now_ms() - before >= 45);
+    assert_true(l->clock.monotonic_ms - clock_before >= 45); // refreshed after the wait
+}
+
+void on_signal(int) {
+    loop_wake(woken);
+}
+
+void a_signal_handler_wakes_it_and_errno_stays(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    struct sigaction act = {}, before;
+    act.sa_handler = on_signal;
+    sigaction(SIGUSR1, &act, &before);
+    uint64_t top = UINT64_MAX - 1; // a counter at its top: the write in the handler fails with EAGAIN
+    assert_int_equal(write(l->wake_fd, &top, sizeof top), sizeof top);
+    errno = ENOTTY;
+    raise(SIGUSR1);
+    assert_int_equal(errno, ENOTTY);
+    loop_turn(l, true);
+    sigaction(SIGUSR1, &before, nullptr);
+}
+
+void the_buffers_are_as_large_as_promised(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    memset(l->receive, 1, loop_headroom + loop_receive_size + frame_padding); // AddressSanitizer watches
+    memset(l->gather, 1, loop_gather_size);
+    memset(l->iov, 1, loop_iov_max * sizeof(struct iovec));
+    assert_int_equal(l->writes, 0);
+}
+
+} // namespace
+
+int main() {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_turn_without_blocking_returns, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_bell_rung_before_the_turn_is_heard_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(another_thread_wakes_a_blocked_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_signal_handler_wakes_it_and_errno_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_buffers_are_as_large_as_promised, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
