@@ -1,0 +1,77 @@
+// The ini file: reading, checking, and the structs that the rest of the daemon works by. Main thread, before others start (and, later, at
+// reload). All errors of a file (and of what it includes) are found in one go, each with file, line and, where it helps, the nearest known name.
+#pragma once
+
+#include "base/options.h"
+#include "relay/broker.h"
+#include "relay/settings.h"
+
+#include <string>
+#include <vector>
+
+namespace belfry {
+
+// [belfry]
+struct core_options {
+    std::string workers; // "auto" or a number
+    int64_t max_connections;
+    std::string log;
+    int32_t log_level;
+    int32_t log_format;
+    std::string pid_file;
+    int64_t drain_timeout;
+};
+
+// [broker]
+struct broker_options {
+    int32_t type;
+    std::string url;
+    std::string prefix;
+    int64_t max_message;
+    std::string tls_ca;
+    bool tls_verify;
+};
+
+// [control]
+struct control_options {
+    std::vector<std::string> listen;
+    std::string token;
+};
+
+struct config_error {
+    std::string file;
+    int line; // 0: the file as a whole
+    std::string text;
+};
+
+// Where an object of the file stands, for errors that are found after reading.
+struct config_place {
+    std::string file;
+    int line;
+};
+
+struct config {
+    core_options core;
+    broker_options broker;
+    control_options control;
+    relay_settings relay;
+    struct broker_settings link; // made from `broker`
+    uint32_t worker_count;           // made from core.workers
+    std::vector<config_error> errors;
+    std::vector<config_error> warnings;
+};
+
+// The rows of all sections.
+extern const option_row config_rows[];
+extern const size_t config_row_count;
+
+// Reads and checks; certificates are loaded too. True where there was no error; else config->errors tells all of them.
+[[nodiscard]] bool config_load(const char *file, config *out);
+void config_free(config *c);
+// The effective config as ini, every option with its value, secrets as ***.
+void config_print(const config *c, buffer *out);
+// Every section and option with its help and default: as ini, or as the option part of belfry.ini(5) in mdoc.
+void config_print_help_ini(buffer *out);
+void config_print_help_mdoc(buffer *out);
+
+} // namespace belfry

@@ -1,0 +1,141 @@
+// Checks over the whole config. Main thread.
+#include "main/config_check.h"
+
+#include "net/address.h"
+#include "proto/room_name.h"
+#include "relay/shard.h"
+
+#include <set>
+#include <thread>
+
+namespace belfry {
+
+struct checking {
+    config *out;
+    config_place whole; // the file
+    const config_places *places;
+};
+
+static void complain(checking *c, const std::string &section, const char *option, const std::string &text) {
+    const config_place *place = &c->whole;
+    auto at = c->places->find(section);
+    if (at != c->places->end()) place = &at->second;
+    if (option) {
+        at = c->places->find(section + "\n" + option);
+        if (at != c->places->end()) place = &at->second;
+    }
+    c->out->errors.push_back({place->file, place->line, (option ? std::string(option) + ": " : std::string()) + text});
+}
+
+static void check_core(checking *c) {
+    const core_options *o = &c->out->core;
+    uint64_t n = 0;
+    if (o->workers == "auto") {
+        unsigned cpus = std::thread::hardware_concurrency();
+        c->out->worker_count = cpus < 1 ? 1 : cpus > shards_max ? shards_max : cpus;
+        return;
+    }
+    if (!bytes_parse_uint(o->workers, &n) || n < 1 || n > shards_max)
+        return complain(c, "belfry", "workers", "\"" + o->workers + "\" is neither auto nor a number from 1 to 64");
+    c->out->worker_count = static_cast<uint32_t>(n);
+}
+
+static void check_tls(checking *c, const std::string &section, listener_settings *l) {
+    if (!l->tls) {
+        if (!l->certificate.empty() || !l->private_key.empty()) complain(c, section, "certificate", "is given, but tls = no");
+        return;
+    }
+    if (l->certificate.empty()) return complain(c, section, nullptr, "tls = yes needs certificate and private_key");
+    if (l->certificate.size() != l->private_key.size())
+        return complain(c, section, "private_key",
+                        std::to_string(l->certificate.size()) + " certificates, but " + std::to_string(l->private_key.size()) + " keys");
+    std::vector<tls_certificate> pairs;
+    for (size_t i = 0; i < l->certificate.size(); i++)
+        pairs.push_back({l->certificate[i].c_str(), l->private_key[i].c_str()});
+    error e;
+    l->context = tls_server_new(pairs.data(), pairs.size(), &e);
+    if (!l->context) complain(c, section, "certificate", e.text);
+}
+
+static void check_listener(checking *c, listener_settings *l) {
+    std::string section = "listener " + l->name;
+    if (l->listen.empty()) complain(c, section, nullptr, "[" + section + "] has no listen");
+    for (const std::string &text : l->listen) {
+        address a;
+        error e;
+        if (!address_parse(text, &a, &e)) complain(c, section, "listen", e.text);
+    }
+    check_tls(c, section, l);
+}
+
+// Null where all that stands in braces is known, else what is wrong.
+static std::string check_template(const std::string &pattern) {
+    for (size_t at = 0; (at = pattern.find_first_of("{}", at)) != std::string::npos;) {
+        size_t close = pattern.find('}', at);
+        if (pattern[at] == '}' || close == std::string::npos) return "unbalanced braces in \"" + pattern + "\"";
+        std::string name = pattern.substr(at + 1, close - at - 1);
+        if (name == "user") return "{user}: there are no users yet";
+        if (name != "conn" && (name.compare(0, 6, "query.") != 0 || name.size() == 6))
+            return "unknown {" + name + "}; write {conn} or {query.NAME}";
+        at = close + 1;
+    }
+    if (room_name_reserved(pattern)) return "names with @ are reserved";
+    return "";
+}
+
+static void check_route(checking *c, const route *r, std::set<std::string> *seen) {
+    std::string section = "route " + r->path;
+    if (!c->places->count(section))
+        for (const auto &[text, place] : *c->places)
+            if (text.compare(0, section.size() + 1, section + " ") == 0 && text.find('\n') == std::string::npos) section = text;
+    if (r->path.empty() || r->path[0] != '/') complain(c, section, nullptr, "[" + section + "]: a route's path begins with /");
+    if (!seen->insert(r->host + " " + r->path).second) complain(c, section, nullptr, "another route has the same host and path");
+    for (const std::string &pattern : r->join_on_connect) {
+        std::string wrong = check_template(pattern);
+        if (!wrong.empty()) complain(c, section, "join_on_connect", wrong);
+    }
+    if (r->send_queue < r->max_message + 1024)
+        complain(c, section, "send_queue", "must be at least max_message + 1k, or a message that one client may send could not reach another");
+    if (r->send_queue < c->out->broker.max_message + 1024)
+        complain(c, section, "send_queue", "must be at least [broker] max_message + 1k, or every client would be closed as slow");
+}
+
+static void check_broker(checking *c) {
+    const broker_options *o = &c->out->broker;
+    error e;
+    c->out->link.type = o->type;
+    c->out->link.prefix = o->prefix;
+    c->out->link.max_message = o->max_message;
+    if (o->type == 1 && !redis_parse_url(o->url, &c->out->link.redis, &e)) complain(c, "broker", "url", e.text);
+    c->out->link.redis.tls_ca = o->tls_ca;
+    c->out->link.redis.tls_verify = o->tls_verify;
+}
+
+static void check_control(checking *c) {
+    const control_options *o = &c->out->control;
+    for (const std::string &text : o->listen) {
+        address a;
+        error e;
+        if (!address_parse(text, &a, &e))
+            complain(c, "control", "listen", e.text);
+        else if (a.storage.ss_family != AF_UNIX && o->token.empty())
+            complain(c, "control", "listen", text + " is a TCP address: it needs a token");
+    }
+}
+
+void config_check(config *out, const char *file, const config_places *places) {
+    checking c = {out, {file, 0}, places};
+    check_core(&c);
+    if (out->relay.listeners.empty()) complain(&c, "", nullptr, "there is no [listener NAME]: nobody could connect");
+    if (out->relay.routes.empty()) complain(&c, "", nullptr, "there is no [route PATH]: everybody would get a 404");
+    for (listener_settings &l : out->relay.listeners)
+        check_listener(&c, &l);
+    std::set<std::string> seen;
+    for (const route &r : out->relay.routes)
+        check_route(&c, &r, &seen);
+    check_broker(&c);
+    check_control(&c);
+    out->relay.max_connections = out->core.max_connections;
+}
+
+} // namespace belfry

@@ -1,0 +1,16 @@
+// What can only be checked when the whole file is read: what must be there, what goes together, files that must load. Main thread.
+#pragma once
+
+#include "main/config.h"
+
+#include <map>
+
+namespace belfry {
+
+// Where things stand: by a section's text, and by "SECTION\nOPTION".
+using config_places = std::map<std::string, config_place>;
+
+// Appends to c->errors, makes what is derived (worker count, Redis settings, TLS contexts).
+void config_check(config *c, const char *file, const config_places *places);
+
+} // namespace belfry

@@ -1,0 +1,22 @@
+// From a file to (section, name, value) with file and line: inih does the splitting, this does what inih leaves out: line numbers, lines that
+// are too long, names that would be cut, indented lines, empty sections, includes, ${ENV}. Main thread.
+#pragma once
+
+#include "main/config.h"
+
+namespace belfry {
+
+struct config_sink {
+    void (*section)(void *context, const char *kind_and_name, const config_place *place);
+    void (*option)(void *context, const char *section, const char *name, const char *value, const config_place *place);
+    void (*error)(void *context, const config_place *place, const std::string &text);
+    void *context; // borrowed
+};
+
+// Reads the file and, at `include = GLOB` lines, what that names (relative to the including file; sorted; eight deep at the most).
+void config_read(const char *file, const config_sink *sink);
+
+// Replaces ${NAME} by the environment's value and, where `secret`, file:PATH by the first line of that file. False with a reason.
+[[nodiscard]] bool config_expand(std::string *value, bool secret, std::string *why);
+
+} // namespace belfry

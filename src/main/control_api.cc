@@ -1,0 +1,178 @@
+// The control API: which path does what, and the questions to workers. Commands are in control_commands.cc, status in control_status.cc.
+// Main thread.
+#include "main/control_api.h"
+
+#include "main/control_commands.h"
+#include "main/control_status.h"
+#include "proto/room_name.h"
+#include "proto/uri.h"
+
+#include <map>
+
+namespace belfry {
+
+static constexpr uint64_t limit_default = 100, limit_max = 10000;
+
+void control_api_init(control_api *a, node *n, const config *settings, const std::vector<bound_listener> *listeners, loop *on) {
+    struct clock now;
+    clock_refresh(&now);
+    *a = {n, settings, listeners, nullptr, json_reader_new(), now.wall_ms, on};
+}
+
+void control_api_destroy(control_api *a) { json_reader_free(a->reader); }
+
+// The decoded value of a query parameter; empty where there is none.
+static std::string parameter(view query, view wanted) {
+    view name, value;
+    while (uri_next_parameter(&query, &name, &value)) {
+        if (name != wanted) continue;
+        std::string out(value.size(), 0);
+        size_t size = 0;
+        if (!uri_decode(value, true, out.data(), &size)) return "";
+        out.resize(size);
+        return out;
+    }
+    return "";
+}
+
+// False where it is no number in range; the error is answered.
+static bool limit_of(control_conn *c, view query, uint64_t *limit) {
+    std::string text = parameter(query, "limit");
+    *limit = limit_default;
+    if (text.empty()) return true;
+    if (bytes_parse_uint(text, limit) && *limit >= 1 && *limit <= limit_max) return true;
+    control_reply_error(c, 400, "limit: a number from 1 to 10000", view());
+    return false;
+}
+
+static void reply_json(control_conn *c, buffer *body) {
+    control_reply(c, 200, "application/json", buffer_view(body), view());
+    buffer_free(body);
+    control_unref(c);
+}
+
+// ---------------------------------------------------------------- what comes back from the workers
+
+static view next_line(view *rest) {
+    size_t end = rest->find('\n');
+    view line = rest->substr(0, end);
+    *rest = end == view::npos ? view() : rest->substr(end + 1);
+    return line;
+}
+
+static void rooms_done(query *q, void *context, uint64_t) {
+    std::map<std::string, uint64_t> merged;
+    for (uint32_t i = 0; i < q->part_count; i++)
+        for (view rest = buffer_view(&q->parts[i].out); !rest.empty();) {
+            view line = next_line(&rest);
+            size_t tab = line.find('\t');
+            uint64_t n = 0;
+            if (tab != view::npos && bytes_parse_uint(line.substr(tab + 1), &n)) merged[std::string(line.substr(0, tab))] += n;
+        }
+    buffer out = {};
+    buffer_append(&out, "{\"rooms\":[");
+    uint64_t count = 0;
+    for (auto &[name, members] : merged) {
+        if (count == q->limit) break;
+        buffer_append(&out, count++ ? ",{\"room\":" : "{\"room\":");
+        json_write_string(&out, name);
+        buffer_printf(&out, ",\"members\":%llu}", static_cast<unsigned long long>(members));
+    }
+    buffer_append(&out, "]}");
+    reply_json(static_cast<control_conn *>(context), &out);
+}
+
+static void room_done(query *q, void *context, uint64_t) {
+    uint64_t members = 0;
+    for (uint32_t i = 0; i < q->part_count; i++)
+        members += q->parts[i].count;
+    buffer out = {};
+    buffer_append(&out, "{\"room\":");
+    json_write_string(&out, q->room);
+    buffer_printf(&out, ",\"members\":%llu}", static_cast<unsigned long long>(members));
+    reply_json(static_cast<control_conn *>(context), &out);
+}
+
+static void connections_done(query *q, void *context, uint64_t) {
+    buffer out = {};
+    buffer_append(&out, "{\"connections\":[");
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < q->part_count; i++)
+        for (view rest = buffer_view(&q->parts[i].out); !rest.empty() && count < q->limit; count++) {
+            if (count) buffer_append_char(&out, ',');
+            buffer_append(&out, next_line(&rest));
+        }
+    buffer_append(&out, "]}");
+    reply_json(static_cast<control_conn *>(context), &out);
+}
+
+static void status_done(query *q, void *context, uint64_t tag) {
+    buffer out = {};
+    control_status_write(reinterpret_cast<control_api *>(tag), q, &out);
+    reply_json(static_cast<control_conn *>(context), &out);
+}
+
+// ---------------------------------------------------------------- paths
+
+static void get_rooms(control_api *a, control_conn *c, const control_request *q) {
+    uint64_t limit;
+    if (limit_of(c, q->query, &limit))
+        node_query(a->node, query_type::rooms, view(), parameter(q->query, "after"), limit, rooms_done, control_ref(c), 0);
+}
+
+static void get_connections(control_api *a, control_conn *c, const control_request *q) {
+    uint64_t limit;
+    conn_id id;
+    std::string after = parameter(q->query, "after");
+    if (!after.empty() && !conn_id_parse(after, &id)) return control_reply_error(c, 400, "after: no connection id of this node", view());
+    if (!parameter(q->query, "user").empty()) return control_reply_error(c, 501, "user: there are no users yet", view());
+    if (limit_of(c, q->query, &limit))
+        node_query(a->node, query_type::connections, parameter(q->query, "room"), after, limit, connections_done, control_ref(c), 0);
+}
+
+static void with_room(control_api *a, control_conn *c, const control_request *q, view encoded) {
+    std::string room(encoded.size(), 0);
+    size_t size = 0;
+    if (!uri_decode(encoded, false, room.data(), &size)) return control_reply_error(c, 400, "the room's name is badly percent-encoded", view());
+    room.resize(size);
+    if (const char *bad = room_name_check(room)) return control_reply_error(c, 400, bad, view());
+    if (q->method == "POST") return control_publish_body(a, c, room, q->body);
+    if (q->method != "GET") return control_reply_error(c, 405, "GET or POST", "Allow: GET, POST\r\n");
+    node_query(a->node, query_type::room, room, view(), 1, room_done, control_ref(c), 0);
+}
+
+static void ready(control_api *a, control_conn *c) {
+    if (node_ready(a->node)) return control_reply(c, 200, "text/plain", "ready\n", view());
+    control_reply(c, 503, "text/plain", a->node->stopping ? "stopping\n" : "the broker is out of reach\n", "Retry-After: 1\r\n");
+}
+
+struct api_path {
+    const char *method, *path;
+    void (*act)(control_api *a, control_conn *c, const control_request *q);
+};
+
+static const api_path paths[] = {
+    {"GET", "/healthz", [](control_api *, control_conn *c, const control_request *) { control_reply(c, 200, "text/plain", "alive\n", view()); }},
+    {"GET", "/readyz", [](control_api *a, control_conn *c, const control_request *) { ready(a, c); }},
+    {"POST", "/v1/commands", [](control_api *a, control_conn *c, const control_request *q) { control_run_commands(a, c, q->body); }},
+    {"GET", "/v1/rooms", get_rooms},
+    {"GET", "/v1/connections", get_connections},
+    {"GET", "/v1/status",
+     [](control_api *a, control_conn *c, const control_request *) {
+         node_query(a->node, query_type::status, view(), view(), 1, status_done, control_ref(c), reinterpret_cast<uint64_t>(a));
+     }},
+};
+
+void control_api_handle(control_conn *c, const control_request *q, void *context) {
+    auto *a = static_cast<control_api *>(context);
+    static constexpr view room_prefix = "/v1/rooms/";
+    if (q->path.starts_with(room_prefix)) return with_room(a, c, q, q->path.substr(room_prefix.size()));
+    for (const api_path &p : paths) {
+        if (q->path != p.path) continue;
+        if (q->method == p.method) return p.act(a, c, q);
+        return control_reply_error(c, 405, p.method, q->method == "GET" ? "Allow: POST\r\n" : "Allow: GET\r\n");
+    }
+    control_reply_error(c, 404, "no such path; see belfryctl(1)", view());
+}
+
+} // namespace belfry

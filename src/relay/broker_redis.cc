@@ -1,0 +1,384 @@
+// The Redis broker. Two connections (RESP2: one that subscribes can do nothing else), room by room:
+//
+//   PREFIXroom:ROOM      what a backend publishes, delivered verbatim
+//   PREFIXmessage:ROOM   what nodes publish for their clients and the control API: an envelope (proto/envelope.h)
+//   PREFIXcommand        commands for every node
+//
+// @all is subscribed always; @conn: rooms by one pattern, since a connection's id begins with its node's. A room's two channels are
+// one entry, whose state follows what is wanted: a burst of joins is one SUBSCRIBE, and one that is dropped and wanted again in the same turn
+// sends nothing. Main thread.
+#include "relay/broker.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace belfry {
+
+static constexpr size_t channels_a_command = 512; // rooms in one SUBSCRIBE: two channels each
+static constexpr uint64_t copy_wait_ms = 5000;    // for our own copy of a publish to come back
+
+enum class channel_state : uint8_t { idle, subscribing, active, unsubscribing };
+
+struct channel {
+    std::string room;
+    channel_state state = channel_state::idle;
+    bool wanted = true;
+    bool queued = false;     // stands in `changed`
+    uint8_t confirmations = 0; // of two, in the state's direction
+};
+
+struct awaited_copy {
+    publish_job *job;
+    uint64_t until_ms;
+};
+
+struct redis_broker {
+    broker head;
+    broker_settings settings;
+    redis *subscriber, *publisher; // owned
+    std::unordered_map<std::string, channel> channels;
+    std::vector<std::string> changed;
+    size_t subscribing;   // channels that wait for a confirmation
+    uint8_t fixed;        // confirmations of the always-on subscriptions (5)
+    bool up, was_up;
+    bool missed; // the subscriber was lost since it was up
+    uint64_t sequence;
+    std::unordered_map<uint64_t, awaited_copy> copies; // own publishes whose copy is to come
+    uint64_t swept_ms;
+    json_reader *reader;
+    buffer scratch, out;
+    std::string room_prefix, message_prefix, command_channel;
+};
+
+static constexpr uint8_t fixed_subscriptions = 5;
+
+static redis_broker *of(broker *b) { return reinterpret_cast<redis_broker *>(b); }
+
+// ---------------------------------------------------------------- subscriptions
+
+static void changed(redis_broker *b, channel *c) {
+    if (c->queued) return;
+    c->queued = true;
+    b->changed.push_back(c->room);
+}
+
+static void subscribe(broker *base, view room) {
+    redis_broker *b = of(base);
+    auto [at, fresh] = b->channels.try_emplace(std::string(room));
+    channel *c = &at->second;
+    if (fresh) c->room = room;
+    c->wanted = true;
+    if (c->state == channel_state::active || !redis_ready(b->subscriber)) {
+        // Already there; or the link is down: who joins now is told `gap` once it is back, like everybody else.
+        b->head.events->subscribed(b->head.context, room);
+        if (c->state == channel_state::active) return;
+    }
+    changed(b, c);
+}
+
+static void unsubscribe(broker *base, view room) {
+    redis_broker *b = of(base);
+    auto at = b->channels.find(std::string(room));
+    if (at == b->channels.end()) return;
+    at->second.wanted = false;
+    changed(b, &at->second);
+}
+
+static void send_batch(redis_broker *b, const char *command, const std::vector<std::string> &names) {
+    for (size_t at = 0; at < names.size();) {
+        std::vector<view> argv = {command};
+        for (size_t n = 0; n < 2 * channels_a_command && at < names.size(); n++)
+            argv.push_back(names[at++]);
+        if (!redis_command(b->subscriber, static_cast<int>(argv.size()), argv.data(), nullptr, nullptr, 0))
+            log_warn("broker: Redis's queue is full, %s of %zu channels waits for the next connection", command, argv.size() - 1);
+    }
+}
+
+// Moves each changed channel towards what is wanted. Those with a confirmation under way are looked at again when it comes.
+static void send_changes(redis_broker *b) {
+    std::vector<std::string> now, in, out;
+    now.swap(b->changed);
+    for (const std::string &room : now) {
+        auto at = b->channels.find(room);
+        if (at == b->channels.end()) continue;
+        channel *c = &at->second;
+        c->queued = false;
+        bool begin = c->state == channel_state::idle && c->wanted, end = c->state == channel_state::active && !c->wanted;
+        if (c->state == channel_state::idle && !c->wanted) {
+            b->channels.erase(at);
+            continue;
+        }
+        if (!begin && !end) continue;
+        c->state = begin ? channel_state::subscribing : channel_state::unsubscribing;
+        c->confirmations = 0;
+        if (begin) b->subscribing++;
+        for (const std::string *prefix : {&b->room_prefix, &b->message_prefix})
+            (begin ? in : out).push_back(*prefix + room);
+    }
+    send_batch(b, "SUBSCRIBE", in);
+    send_batch(b, "UNSUBSCRIBE", out);
+}
+
+static void check_up(redis_broker *b) {
+    if (b->up || b->fixed < fixed_subscriptions || b->subscribing || !b->changed.empty()) return;
+    if (!redis_ready(b->subscriber) || !redis_ready(b->publisher)) return;
+    b->up = true;
+    if (b->was_up) b->head.count.reconnects++;
+    b->was_up = true;
+    log_info("broker: ready, %zu rooms subscribed", b->channels.size());
+    bool missed = b->missed;
+    b->missed = false;
+    b->head.events->up(b->head.context, missed);
+}
+
+static void confirmed(redis_broker *b, view channel_name, bool in) {
+    view room;
+    if (channel_name.starts_with(b->room_prefix))
+        room = channel_name.substr(b->room_prefix.size());
+    else if (channel_name.starts_with(b->message_prefix))
+        room = channel_name.substr(b->message_prefix.size());
+    if (room.empty() || room == "@all") { // the command channel, or one of the fixed ones
+        if (in) b->fixed++;
+        return check_up(b);
+    }
+    auto at = b->channels.find(std::string(room));
+    if (at == b->channels.end()) return;
+    channel *c = &at->second;
+    if (c->state != (in ? channel_state::subscribing : channel_state::unsubscribing) || ++c->confirmations < 2) return;
+    c->state = in ? channel_state::active : channel_state::idle;
+    if (in) {
+        b->subscribing--;
+        b->head.count.subscriptions++;
+        if (c->wanted) b->head.events->subscribed(b->head.context, c->room);
+    }
+    if (in != c->wanted || !in) changed(b, c);
+    check_up(b);
+}
+
+// ---------------------------------------------------------------- what comes in
+
+static void drop_malformed(redis_broker *b, view channel_name, const char *why) {
+    static log_limit limit;
+    uint64_t held = 0;
+    b->head.count.malformed++;
+    if (log_limit_pass(&limit, &held))
+        log_warn("broker: a message on %.*s was dropped: %s (%llu more not shown)", static_cast<int>(channel_name.size()),
+                 channel_name.data(), why, static_cast<unsigned long long>(held));
+}
+
+static void on_room(redis_broker *b, view room, view payload) {
+    struct clock now;
+    clock_refresh(&now);
+    frame *source = frame_copy(payload);
+    message *m = message_new(room, source, frame_view(source), payload_kind::any, view(), now.wall_ms, nullptr, 0);
+    frame_unref(source);
+    b->head.events->deliver(b->head.context, m);
+}
+
+static void on_envelope(redis_broker *b, view channel_name, view room, view payload) {
+    frame *source = frame_copy(payload);
+    envelope e;
+    error why;
+    if (envelope_parse(b->reader, frame_view(source), &e, &b->scratch, &why)) {
+        message *m = message_new(room, source, e.payload, e.kind, e.from, e.time_ms, e.except, e.except_count);
+        auto copy = e.node == node_id() ? b->copies.find(e.sequence) : b->copies.end();
+        if (copy != b->copies.end()) {
+            m->job = copy->second.job;
+            b->copies.erase(copy);
+        }
+        b->head.events->deliver(b->head.context, m);
+    } else {
+        drop_malformed(b, channel_name, why.text);
+    }
+    frame_unref(source);
+}
+
+static void on_message(redis_broker *b, view channel_name, view payload) {
+    b->head.count.received++;
+    if (payload.size() > static_cast<size_t>(b->settings.max_message)) {
+        b->head.count.oversized++;
+        return drop_malformed(b, channel_name, "it is larger than [broker] max_message");
+    }
+    if (channel_name.starts_with(b->room_prefix)) return on_room(b, channel_name.substr(b->room_prefix.size()), payload);
+    if (channel_name.starts_with(b->message_prefix))
+        return on_envelope(b, channel_name, channel_name.substr(b->message_prefix.size()), payload);
+    if (channel_name != b->command_channel) return;
+    frame *source = frame_copy(payload);
+    b->head.events->command(b->head.context, source);
+    frame_unref(source);
+}
+
+static void on_push(redis *, const redis_value *v, void *context) {
+    auto *b = static_cast<redis_broker *>(context);
+    if (v->type != redis_type::array || v->count < 3 || v->elements[0].type != redis_type::text) return;
+    view what = v->elements[0].text;
+    const redis_value *second = &v->elements[1], *third = &v->elements[2];
+    if (second->type != redis_type::text) return;
+    if (what == "message" && third->type == redis_type::text) return on_message(b, second->text, third->text);
+    if (what == "pmessage" && v->count == 4 && third->type == redis_type::text && v->elements[3].type == redis_type::text)
+        return on_message(b, third->text, v->elements[3].text);
+    if (what == "subscribe") return confirmed(b, second->text, true);
+    if (what == "unsubscribe") return confirmed(b, second->text, false);
+    if (what == "psubscribe") {
+        b->fixed++;
+        check_up(b);
+    }
+}
+
+// ---------------------------------------------------------------- the links
+
+static void subscriber_ready(redis *, void *context) {
+    auto *b = static_cast<redis_broker *>(context);
+    b->fixed = 0;
+    b->subscribing = 0;
+    b->changed.clear();
+    send_batch(b, "SUBSCRIBE", {b->command_channel, b->room_prefix + "@all", b->message_prefix + "@all"});
+    std::string own = "@conn:c_" + std::string(node_id()) + "*"; // base64url has no pattern characters
+    send_batch(b, "PSUBSCRIBE", {b->room_prefix + own, b->message_prefix + own});
+    for (auto at = b->channels.begin(); at != b->channels.end();) {
+        channel *c = &at->second;
+        c->state = channel_state::idle;
+        c->queued = false;
+        if (!c->wanted) {
+            at = b->channels.erase(at);
+            continue;
+        }
+        changed(b, c);
+        ++at;
+    }
+    send_changes(b);
+}
+
+static void publisher_ready(redis *, void *context) { check_up(static_cast<redis_broker *>(context)); }
+
+static void fail_copies(redis_broker *b) {
+    std::unordered_map<uint64_t, awaited_copy> lost;
+    lost.swap(b->copies);
+    for (auto &[sequence, copy] : lost)
+        publish_job_settle(copy.job, 0, false);
+}
+
+static void went_down(redis_broker *b, const char *which, const char *why) {
+    bool was = b->up;
+    b->up = false;
+    if (was) {
+        log_warn("broker: %s lost: %s", which, why);
+        b->head.events->down(b->head.context, why);
+    }
+    fail_copies(b);
+}
+
+static void subscriber_down(redis *, const char *why, void *context) {
+    auto *b = static_cast<redis_broker *>(context);
+    if (b->up) b->missed = true;
+    went_down(b, "subscriber", why);
+    for (auto &[name, c] : b->channels) { // who waits for a confirmation is let in: `gap` follows when the link is back
+        bool waited = c.state == channel_state::subscribing || c.state == channel_state::idle || c.state == channel_state::unsubscribing;
+        c.state = channel_state::idle;
+        if (c.wanted && waited) b->head.events->subscribed(b->head.context, c.room);
+    }
+}
+
+static void publisher_down(redis *, const char *why, void *context) { went_down(static_cast<redis_broker *>(context), "publisher", why); }
+
+// ---------------------------------------------------------------- publishing
+
+static void on_published(redis *, const redis_value *reply, void *context, uint64_t) {
+    auto *job = static_cast<publish_job *>(context);
+    if (job) publish_job_settle(job, 0, reply && reply->type == redis_type::integer);
+}
+
+static bool publish(broker *base, message *m, publish_job *job, bool local) {
+    redis_broker *b = of(base);
+    if (!b->up) return false;
+    conn_id_text names[command_except_max];
+    envelope e = {};
+    e.node = node_id();
+    e.sequence = ++b->sequence;
+    e.kind = m->kind == payload_kind::any ? payload_kind::binary : m->kind;
+    e.time_ms = m->time_ms;
+    e.from = m->from;
+    e.except_count = m->except_count;
+    for (size_t i = 0; i < e.except_count; i++) {
+        names[i] = conn_id_format(m->except[i]);
+        e.except[i] = names[i];
+    }
+    e.payload = m->payload;
+    buffer_clear(&b->out);
+    envelope_write(&e, &b->out);
+    std::string name = b->message_prefix + std::string(m->room);
+    view argv[3] = {"PUBLISH", name, buffer_view(&b->out)};
+    if (!redis_command(b->publisher, 3, argv, on_published, job, 0)) return false;
+    b->head.count.published++;
+    if (b->out.capacity > 65536) buffer_free(&b->out);
+    if (!job) return true;
+    publish_job_expect(job);
+    if (local) {
+        publish_job_expect(job);
+        b->copies[e.sequence] = {job, clock_monotonic_ns() / 1000000 + copy_wait_ms};
+    }
+    return true;
+}
+
+// A copy that never came back (dropped by Redis, or malformed) must not leave its publisher waiting.
+static void sweep_copies(redis_broker *b) {
+    uint64_t now = clock_monotonic_ns() / 1000000;
+    if (b->copies.empty() || now < b->swept_ms + 1000) return;
+    b->swept_ms = now;
+    for (auto at = b->copies.begin(); at != b->copies.end();) {
+        if (at->second.until_ms > now) {
+            ++at;
+            continue;
+        }
+        publish_job *job = at->second.job;
+        at = b->copies.erase(at);
+        publish_job_settle(job, 0, true);
+    }
+}
+
+static void turn(broker *base) {
+    redis_broker *b = of(base);
+    if (redis_ready(b->subscriber) && !b->changed.empty()) send_changes(b);
+    sweep_copies(b);
+    check_up(b);
+}
+
+static void pause(broker *base, bool paused) { redis_pause(of(base)->subscriber, paused); }
+static bool ready(const broker *base) { return reinterpret_cast<const redis_broker *>(base)->up; }
+
+static void destroy(broker *base) {
+    redis_broker *b = of(base);
+    redis_free(b->subscriber);
+    redis_free(b->publisher);
+    fail_copies(b);
+    json_reader_free(b->reader);
+    buffer_free(&b->scratch);
+    buffer_free(&b->out);
+    delete b;
+}
+
+static const broker_ops ops = {subscribe, unsubscribe, publish, turn, pause, ready, destroy};
+static const redis_events subscriber_events = {subscriber_ready, subscriber_down, on_push};
+static const redis_events publisher_events = {publisher_ready, publisher_down, nullptr};
+
+broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings, loop *on) {
+    auto *b = new redis_broker{};
+    b->head = {&ops, events, context, {}};
+    b->settings = *settings;
+    b->room_prefix = settings->prefix + "room:";
+    b->message_prefix = settings->prefix + "message:";
+    b->command_channel = settings->prefix + "command";
+    b->reader = json_reader_new();
+    b->subscriber = redis_new(on, &b->settings.redis, "subscriber", &subscriber_events, b);
+    b->publisher = redis_new(on, &b->settings.redis, "publisher", &publisher_events, b);
+    return &b->head;
+}
+
+} // namespace belfry

@@ -1,0 +1,410 @@
+// Connections: life, reading, writing, lingering. On the worker thread that accepted them.
+#include "relay/conn.h"
+
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+namespace belfry {
+
+static constexpr uint64_t linger_ms = 2000;         // for the peer's end of file, once all is written
+static constexpr uint64_t linger_flush_ms = 5000;   // for the queue to be written before
+static constexpr uint32_t linger_bytes_max = 262144; // thrown away at the most
+static constexpr uint32_t over_limit_max = 64;      // connections above the limit that get a 503, per thread
+
+static void on_ready(stream *s, unsigned ready);
+
+// ---------------------------------------------------------------- slots
+
+static uint32_t take_slot(shard *s, conn *c) {
+    if (s->free_count) {
+        uint32_t slot = s->free_slots[--s->free_count];
+        s->conns[slot] = c;
+        return slot;
+    }
+    if (s->slot_count == s->slot_capacity) {
+        s->slot_capacity = s->slot_capacity ? s->slot_capacity * 2 : 256;
+        s->conns = static_cast<conn **>(memory_resize(s->conns, s->slot_capacity * sizeof *s->conns));
+        s->free_slots = static_cast<uint32_t *>(memory_resize(s->free_slots, s->slot_capacity * sizeof *s->free_slots));
+    }
+    s->conns[s->slot_count] = c;
+    return s->slot_count++;
+}
+
+conn *conn_find(shard *s, conn_id id) {
+    if (id.worker != s->index || id.slot >= s->slot_count) return nullptr;
+    conn *c = s->conns[id.slot];
+    return c && c->tag == id.tag && !c->closed ? c : nullptr;
+}
+
+void conn_set_phase(conn *c, const conn_phase *phase) { c->phase = phase; }
+
+void conn_set_deadline(conn *c, uint64_t after_ms) {
+    wheel_set(&c->on->wheel, &c->timer, c->on->loop->clock.monotonic_ms, after_ms);
+}
+
+void conn_fire(timer *t, void *) {
+    conn *c = BELFRY_CONTAINER_OF(t, conn, timer);
+    if (!c->closed) c->phase->deadline(c);
+}
+
+// ---------------------------------------------------------------- TLS
+
+static void tls_start(conn *c);
+
+static void tls_release(conn *c) {
+    shard *s = c->on;
+    if (!c->tls_counted) return;
+    c->tls_counted = false;
+    s->tls_under_way--;
+    if (list_empty(&s->tls_waiting)) return;
+    conn *next = BELFRY_CONTAINER_OF(s->tls_waiting.next, conn, place);
+    list_remove(&next->place);
+    tls_start(next);
+}
+
+static void tls_failed(conn *c, refuse_reason reason) {
+    static log_limit limit;
+    uint64_t held = 0;
+    c->on->count.refused[reason]++;
+    if (log_limit_pass(&limit, &held))
+        log_info("tls: %s from %s refused: %s (%llu more not shown)", c->listener->name.c_str(), c->peer,
+                 reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(), static_cast<unsigned long long>(held));
+    conn_linger(c);
+}
+
+static void tls_eof(conn *c, const char *) {
+    c->on->count.refused[refuse_gone]++;
+    conn_abort(c);
+}
+static void tls_deadline(conn *c) { tls_failed(c, refuse_tls_timeout); }
+
+static const conn_phase tls_phase = {"tls", nullptr, tls_eof, tls_deadline, nullptr};
+static const conn_phase arriving_phase = {"arriving", nullptr, tls_eof, tls_deadline, nullptr};
+
+static void tls_step(conn *c) {
+    switch (stream_handshake(&c->stream)) {
+    case stream_result::again: stream_watch(&c->stream, c->stream.wants); return;
+    case stream_result::eof:
+    case stream_result::failed: tls_failed(c, refuse_tls_failed); return;
+    case stream_result::ok: break;
+    }
+    tls_release(c);
+    conn_set_phase(c, c->on->first_phase);
+    stream_watch(&c->stream, stream_readable);
+    conn_read_again(c); // the request may be in the same segment as the client's Finished
+}
+
+// The SSL object (13 KB) is made when the first byte is there, and for max_handshakes at once: a flood of half-open connections
+// costs descriptors, not memory.
+static void tls_start(conn *c) {
+    shard *s = c->on;
+    if (s->tls_under_way >= static_cast<uint32_t>(c->listener->max_handshakes)) {
+        stream_watch(&c->stream, 0);
+        list_remove(&c->place);
+        list_push_back(&s->tls_waiting, &c->place);
+        return;
+    }
+    stream_watch(&c->stream, 0);
+    stream_open_tls(&c->stream, s->loop, c->stream.fd, on_ready, c->listener->context);
+    c->tls_counted = true;
+    s->tls_under_way++;
+    conn_set_phase(c, &tls_phase);
+    tls_step(c);
+}
+
+// ---------------------------------------------------------------- accept
+
+static void name_peer(conn *c, const struct sockaddr *peer, socklen_t size) {
+    address_text text = address_format_host(peer, size);
+    memcpy(c->peer, text.text, sizeof c->peer - 1);
+}
+
+void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size, const listener_settings *listener) {
+    int64_t all = s->process_live->fetch_add(1, std::memory_order_relaxed) + 1;
+    bool over = all > s->settings->max_connections;
+    if (over && all > s->settings->max_connections + over_limit_max) {
+        // Above even the few that get an answer: the kernel's reset says it.
+        s->process_live->fetch_sub(1, std::memory_order_relaxed);
+        s->count.refused[refuse_full]++;
+        close(fd);
+        return;
+    }
+    conn *c = new (slab_get(&s->conn_slab)) conn{};
+    c->on = s;
+    c->over_limit = over;
+    c->listener = listener;
+    c->slot = take_slot(s, c);
+    random_bytes(&c->tag, sizeof c->tag);
+    c->send_queue = 65536; // until a route says otherwise: room for any refusal
+    c->opened_ms = c->heard_ms = c->spoke_ms = s->loop->clock.monotonic_ms;
+    list_init(&c->place);
+    timer_init(&c->timer);
+    outq_init(&c->outq);
+    name_peer(c, peer, peer_size);
+    s->live++;
+    s->count.accepted++;
+    stream_open_plain(&c->stream, s->loop, fd, on_ready);
+    conn_set_phase(c, listener->context ? &arriving_phase : s->first_phase);
+    conn_set_deadline(c, static_cast<uint64_t>(listener->handshake_timeout));
+    stream_watch(&c->stream, stream_readable);
+}
+
+// ---------------------------------------------------------------- reading
+
+static void watch_again(conn *c) {
+    unsigned what = c->blocked ? stream_writable : 0;
+    if (!c->paused) what |= stream_readable;
+    stream_watch(&c->stream, what);
+}
+
+static void stop_reading(conn *c, const char *why) {
+    c->paused = c->eof_seen = true; // level-triggered: an unread end of file would wake us for ever
+    watch_again(c);
+    c->phase->eof(c, why);
+}
+
+// Hands [begin, end) to the phases, as they change, until nobody takes more.
+static char *feed(conn *c, char *begin, char *end) {
+    while (begin < end && !c->closed && !c->paused && c->phase->bytes) {
+        const conn_phase *phase = c->phase;
+        char *stopped = phase->bytes(c, begin, end);
+        if (stopped == begin && phase == c->phase) break;
+        begin = stopped;
+    }
+    return begin;
+}
+
+static void keep_rest(conn *c, const char *begin, const char *end) {
+    buffer_clear(&c->rest);
+    if (begin < end)
+        buffer_append(&c->rest, view(begin, static_cast<size_t>(end - begin)));
+    else
+        buffer_free(&c->rest);
+}
+
+// What was left over comes first, then one read behind it, in the thread's buffer; so only a left-over is ever copied.
+static void read_some(conn *c) {
+    struct loop *l = c->on->loop;
+    char *begin = l->receive;
+    size_t have = c->rest.size, got = 0;
+    if (have) memcpy(begin, c->rest.data, have);
+    size_t room = loop_headroom + loop_receive_size - have;
+    stream_result result = room ? stream_read(&c->stream, begin + have, room, &got) : stream_result::ok;
+    if (got) {
+        c->heard_ms = l->clock.monotonic_ms;
+        c->ping_waiting = false;
+        c->on->count.bytes_in += got;
+    }
+    bool resumed = c->resumed;
+    c->resumed = false;
+    if (got || (have && (resumed || result != stream_result::again))) {
+        char *end = begin + have + got;
+        char *stopped = feed(c, begin, end);
+        if (c->closed) return;
+        keep_rest(c, stopped, end);
+    }
+    if (result == stream_result::again && c->stream.wants == stream_writable) c->blocked = true; // TLS wants to write first
+    if (result == stream_result::eof) stop_reading(c, "the client ended the connection");
+    else if (result == stream_result::failed) stop_reading(c, stream_why());
+    else if (!c->paused && stream_pending(&c->stream)) conn_read_again(c);
+    else watch_again(c);
+}
+
+static void on_ready(stream *st, unsigned ready) {
+    conn *c = BELFRY_CONTAINER_OF(st, conn, stream);
+    if (c->phase == &arriving_phase) return tls_start(c);
+    if (c->phase == &tls_phase) return tls_step(c);
+    if (ready & stream_writable) {
+        c->blocked = false;
+        conn_flush(c);
+    }
+    if ((ready & stream_readable) && !c->closed && !c->paused) read_some(c);
+}
+
+void conn_read_again(conn *c) {
+    list_remove(&c->place);
+    list_push_back(&c->on->again, &c->place);
+}
+
+void conn_run_again(shard *s) {
+    link now;
+    list_init(&now);
+    list_splice(&now, &s->again);
+    while (!list_empty(&now)) {
+        conn *c = BELFRY_CONTAINER_OF(now.next, conn, place);
+        list_remove(&c->place);
+        if (!c->closed && !c->paused) read_some(c);
+    }
+}
+
+void conn_pause(conn *c) {
+    if (c->paused) return;
+    c->paused = true;
+    watch_again(c);
+}
+
+// Feeds nothing here: it may be called from inside a phase that is being fed.
+void conn_resume(conn *c) {
+    if (!c->paused || c->closed || c->eof_seen) return;
+    c->paused = false;
+    c->resumed = true;
+    conn_read_again(c);
+}
+
+// ---------------------------------------------------------------- writing
+
+void conn_mark_dirty(conn *c) {
+    shard *s = c->on;
+    c->dirty = true;
+    c->next_dirty = nullptr;
+    if (s->dirty_last)
+        s->dirty_last->next_dirty = c;
+    else
+        s->dirty_first = c;
+    s->dirty_last = c;
+}
+
+bool conn_send(conn *c, frame *f) {
+    if (c->closed || c->shut || c->outq.bytes + uint64_t{f->size} > c->send_queue + uint64_t{ws_control_max}) {
+        bool gone = c->closed || c->shut;
+        frame_unref(f);
+        return gone; // to a connection that is over nothing is owed
+    }
+    outq_push(&c->outq, &c->on->chunk_slab, f);
+    if (!c->dirty && !c->blocked) conn_mark_dirty(c);
+    return true;
+}
+
+void conn_pong(conn *c, frame *f) {
+    if (!c->blocked && c->pongs < conn_pongs_max && c->outq.bytes < c->send_queue) {
+        c->pongs++;
+        if (!conn_send(c, f)) conn_linger(c); // can't be: the room was just checked
+        return;
+    }
+    if (c->pong) {
+        frame_unref(c->pong);
+        c->on->count.dropped[drop_pong]++;
+    }
+    c->pong = f;
+}
+
+// The Pong that waited goes out when the queue is written anyway. Not behind a Close frame.
+static void queue_pong(conn *c) {
+    frame *f = c->pong;
+    if (!f) return;
+    c->pong = nullptr;
+    if (c->close_sent || c->shut)
+        frame_unref(f);
+    else
+        outq_push(&c->outq, &c->on->chunk_slab, f);
+}
+
+static bool lingering(const conn *c);
+
+static void shut_down(conn *c) {
+    c->shut = true;
+    stream_shutdown(&c->stream);
+    if (c->eof_seen)
+        conn_abort(c); // both sides have ended
+    else
+        conn_set_deadline(c, linger_ms);
+}
+
+void conn_flush(conn *c) {
+    if (c->closed || c->blocked) return;
+    queue_pong(c);
+    uint32_t before = c->outq.bytes;
+    stream_result result = outq_flush(&c->outq, &c->on->chunk_slab, &c->stream);
+    c->on->count.bytes_out += before - c->outq.bytes;
+    switch (result) {
+    case stream_result::ok:
+        if (c->outq.count) {
+            if (!c->dirty) conn_mark_dirty(c); // the socket may take more: next turn
+            return;
+        }
+        c->pongs = 0;
+        if (lingering(c) && !c->shut) shut_down(c);
+        if (!c->closed) watch_again(c);
+        return;
+    case stream_result::again:
+        c->blocked = true;
+        watch_again(c);
+        return;
+    case stream_result::eof:
+    case stream_result::failed: conn_abort(c); return;
+    }
+}
+
+// ---------------------------------------------------------------- the end
+
+static char *linger_bytes(conn *c, char *begin, char *end) {
+    c->lingered += static_cast<uint32_t>(end - begin);
+    if (c->lingered > linger_bytes_max) conn_abort(c);
+    return end;
+}
+static void linger_eof(conn *c, const char *) {
+    if (c->shut || !c->outq.count) conn_abort(c);
+}
+static void linger_deadline(conn *c) { conn_abort(c); }
+static const conn_phase lingering_phase = {"lingering", linger_bytes, linger_eof, linger_deadline, nullptr};
+
+static bool lingering(const conn *c) { return c->phase == &lingering_phase; }
+
+static void leave_phase(conn *c) {
+    c->open = false;
+    tls_release(c);
+    if (c->phase->closed) c->phase->closed(c);
+}
+
+void conn_linger(conn *c) {
+    if (c->closed || lingering(c)) return;
+    leave_phase(c);
+    conn_set_phase(c, &lingering_phase);
+    c->paused = c->eof_seen;
+    buffer_free(&c->rest);
+    buffer_free(&c->message);
+    conn_set_deadline(c, linger_flush_ms);
+    if (!c->outq.count)
+        shut_down(c);
+    else if (!c->dirty && !c->blocked)
+        conn_mark_dirty(c);
+    if (!c->closed) watch_again(c);
+}
+
+void conn_abort(conn *c) {
+    if (c->closed) return;
+    shard *s = c->on;
+    leave_phase(c);
+    c->closed = true;
+    s->count.dropped[drop_closing] += outq_clear(&c->outq, &s->chunk_slab);
+    if (c->pong) frame_unref(c->pong);
+    c->pong = nullptr;
+    wheel_cancel(&s->wheel, &c->timer);
+    stream_close(&c->stream);
+    buffer_free(&c->rest);
+    buffer_free(&c->message);
+    list_remove(&c->place);
+    list_push_back(&s->graveyard, &c->place);
+}
+
+void conn_bury(shard *s) {
+    link *next;
+    for (link *n = s->graveyard.next; n != &s->graveyard; n = next) {
+        next = n->next;
+        conn *c = BELFRY_CONTAINER_OF(n, conn, place);
+        if (c->dirty) continue; // still in the dirty list: the flush takes it out, the next turn buries it
+        list_remove(n);
+        s->conns[c->slot] = nullptr;
+        s->free_slots[s->free_count++] = c->slot;
+        s->live--;
+        s->process_live->fetch_sub(1, std::memory_order_relaxed);
+        slab_put(&s->conn_slab, c);
+    }
+}
+
+} // namespace belfry

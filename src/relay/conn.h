@@ -1,0 +1,135 @@
+// One client's connection, from accept to the freed slot: socket, output queue, deadline, rooms, and the phase that it is in. It
+// lives and dies on one worker thread; every function here runs on that thread.
+//
+//   phase        reads                                  ends by
+//   arriving     nothing yet (TLS: the first byte)      -> tls, head
+//   tls          the TLS handshake                      ok -> head; failure, deadline -> closed
+//   head         the request head (admission.h)         101 -> session; refusal -> lingering
+//   session      WebSocket frames (websocket.h)         both Close frames, an error, a deadline -> lingering
+//   lingering    and throws away; our side is shut      end of file, deadline, 256 KiB -> closed
+//
+// A phase is a table of functions; upper files bring theirs, so that nothing here knows them. A closed connection is freed at the end
+// of the turn, so a pointer stays good until then.
+#pragma once
+
+#include "net/outq.h"
+#include "net/stream.h"
+#include "net/wheel.h"
+#include "proto/http1.h"
+#include "proto/wsframe.h"
+#include "relay/conn_id.h"
+#include "relay/message.h"
+#include "relay/shard.h"
+
+#include <netinet/in.h>
+
+namespace belfry {
+
+struct membership;
+struct session_ops;
+
+struct conn_phase {
+    const char *name; // for status and log
+    // Takes what it can from [begin, end), returns where it stopped: the rest comes again with more behind it. May change the bytes;
+    // frame_padding more are readable behind `end`. May close the connection or change its phase, then returns at once.
+    char *(*bytes)(conn *c, char *begin, char *end);
+    void (*eof)(conn *c, const char *why); // the peer ended its side, or the stream failed
+    void (*deadline)(conn *c);
+    void (*closed)(conn *c); // the last call; may be null
+};
+
+struct conn {
+    // What a fan-out touches comes first.
+    struct outq outq;
+    conn *next_dirty;    // borrowed
+    uint32_t send_queue; // bytes that may wait; of the route
+    uint8_t form;        // wire_form
+    bool dirty : 1;      // in the shard's dirty list
+    bool blocked : 1;    // the socket was full: the writable event flushes
+    bool open : 1;       // a session that takes deliveries
+    bool closed : 1;
+    bool paused : 1;         // not reading
+    bool shut : 1;           // our side is shut down
+    bool over_limit : 1;     // accepted above max_connections: refused with 503
+    bool tls_counted : 1;    // stands in shard::tls_under_way
+    bool close_sent : 1;     // a Close frame is queued or written
+    bool close_received : 1; // the peer's came
+    bool ping_waiting : 1;   // a Ping is out, unanswered
+    bool answered : 1;       // the handshake got its answer (101 or a refusal)
+    bool eof_seen : 1;       // the peer ended its side
+    bool resumed : 1;        // `rest` is to be fed even if the socket brings nothing
+    struct stream stream;
+    shard *on;                         // borrowed
+    const conn_phase *phase;           // borrowed, static
+    const session_ops *session;        // borrowed, static: json or raw
+    const struct route *route;         // borrowed, in the settings
+    const listener_settings *listener; // borrowed, in the settings
+    struct timer timer;
+    uint32_t slot;
+    uint32_t room_count;    // memberships
+    uint32_t rooms_waiting; // of them, not admitted yet
+    uint32_t lingered;      // bytes thrown away
+    uint64_t tag;
+    link place;        // in one of the shard's lists, or alone
+    membership *rooms; // owned
+    buffer rest;       // bytes not used yet; no memory while idle
+    buffer message;    // a message in several pieces; no memory while idle
+    ws_parser parser;
+    uint64_t message_received; // ws_parse's counter
+    http1_scan scan;
+    uint16_t close_code; // of the Close frame that was sent or received first
+    frame *pong;         // counted: the one Pong that waits behind conn_pongs_max or a full socket; a later one takes its place
+    uint32_t pongs;      // queued since the output queue was last empty
+    uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
+    char peer[INET6_ADDRSTRLEN];                       // host, for log and status
+};
+
+inline conn_id conn_id_of(const conn *c) { return {c->on->index, c->slot, c->tag}; }
+// The connection of that id, or null.
+conn *conn_find(shard *s, conn_id id);
+
+// Takes over a new socket. Its first phase is `arriving`, then the shard's first_phase.
+void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size, const listener_settings *listener);
+
+void conn_set_phase(conn *c, const conn_phase *phase);
+// `after_ms` from now; replaces the one before.
+void conn_set_deadline(conn *c, uint64_t after_ms);
+
+// Queues a frame; takes over the reference, also where it fails. False where send_queue would be exceeded: nothing was queued, the caller
+// closes the connection. For answers and control frames, in any phase.
+[[nodiscard]] bool conn_send(conn *c, frame *f);
+void conn_mark_dirty(conn *c);
+// One write call; follows up on what it showed. Called by the flush at the end of the turn and by the writable event.
+void conn_flush(conn *c);
+
+// No more deliveries: what is queued is written, then our side is shut down, a little is read and thrown away, then it is closed. A
+// reset, which would eat a Close frame or a 4xx in flight, is so avoided (RFC 6455 section 7.1.1, RFC 9112 section 9.6).
+void conn_linger(conn *c);
+// Closes at once.
+void conn_abort(conn *c);
+
+// Stops reading; what was read already stays in `rest`. conn_resume goes on with it in the next turn.
+void conn_pause(conn *c);
+void conn_resume(conn *c);
+// Reads again next turn although the socket may not be readable.
+void conn_read_again(conn *c);
+
+// The worker's calls, once a turn.
+void conn_run_again(shard *s);      // those that conn_read_again named
+void conn_bury(shard *s);           // frees what was closed in this turn
+void conn_fire(timer *t, void *context); // the wheel's
+
+// Queues a Pong: the first conn_pongs_max at once; then, or while the socket is full, only the latest waits (RFC 6455 section 5.5.3
+// allows to answer the most recent Ping alone), so that a flood of Pings costs one frame.
+inline constexpr uint32_t conn_pongs_max = 16;
+void conn_pong(conn *c, frame *f);
+
+// A delivery: false where the queue would overflow (the reference stays the caller's). Hot: 10,000 calls a message.
+inline bool conn_deliver(conn *c, frame *f) {
+    if (c->outq.bytes + uint64_t{f->size} > c->send_queue) return false;
+    outq_push(&c->outq, &c->on->chunk_slab, f);
+    if (!c->dirty && !c->blocked) conn_mark_dirty(c);
+    return true;
+}
+
+} // namespace belfry

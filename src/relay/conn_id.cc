@@ -1,0 +1,64 @@
+// Names of connections. The node id is written once at the start and only read afterwards.
+#include "relay/conn_id.h"
+
+#include "base/hash.h"
+
+#include <string.h>
+
+namespace belfry {
+
+static unsigned char node_bytes[3];
+static char node_text[node_id_size + 1];
+
+void node_id_init() {
+    random_bytes(node_bytes, sizeof node_bytes);
+    base64url_encode(view(reinterpret_cast<char *>(node_bytes), sizeof node_bytes), node_text);
+}
+
+view node_id() { return view(node_text, node_id_size); }
+
+conn_id_text conn_id_format(conn_id id) {
+    unsigned char raw[15];
+    memcpy(raw, node_bytes, 3);
+    raw[3] = id.worker;
+    for (int i = 0; i < 3; i++)
+        raw[4 + i] = static_cast<unsigned char>(id.slot >> (16 - 8 * i));
+    for (int i = 0; i < 8; i++)
+        raw[7 + i] = static_cast<unsigned char>(id.tag >> (56 - 8 * i));
+    conn_id_text out = {{'c', '_'}};
+    base64url_encode(view(reinterpret_cast<char *>(raw), sizeof raw), out.text + 2);
+    return out;
+}
+
+static int base64url_value(char c) {
+    if (c >= 'A' && c <= 'Z') return c - 'A';
+    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
+    if (c >= '0' && c <= '9') return c - '0' + 52;
+    if (c == '-') return 62;
+    return c == '_' ? 63 : -1;
+}
+
+bool conn_id_parse(view text, conn_id *out) {
+    if (text.size() != conn_id_size || !text.starts_with("c_")) return false;
+    unsigned char raw[15];
+    for (size_t i = 0; i < 5; i++) {
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 4; k++) {
+            int v = base64url_value(text[2 + 4 * i + k]);
+            if (v < 0) return false;
+            bits = bits << 6 | static_cast<uint32_t>(v);
+        }
+        raw[3 * i] = static_cast<unsigned char>(bits >> 16);
+        raw[3 * i + 1] = static_cast<unsigned char>(bits >> 8);
+        raw[3 * i + 2] = static_cast<unsigned char>(bits);
+    }
+    if (memcmp(raw, node_bytes, sizeof node_bytes) != 0) return false;
+    out->worker = raw[3];
+    out->slot = static_cast<uint32_t>(raw[4]) << 16 | static_cast<uint32_t>(raw[5]) << 8 | raw[6];
+    out->tag = 0;
+    for (int i = 0; i < 8; i++)
+        out->tag = out->tag << 8 | raw[7 + i];
+    return true;
+}
+
+} // namespace belfry

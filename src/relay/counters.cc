@@ -1,0 +1,51 @@
+// Names and sums of what workers count.
+#include "relay/counters.h"
+
+namespace belfry {
+
+const char *refuse_reason_name(refuse_reason r) {
+    static const char *const names[refuse_reason_count] = {
+        "bad_request", "not_found",        "method_not_allowed", "timeout", "target_too_long",
+        "head_too_large", "misdirected",   "upgrade_required",   "http_version", "full",
+        "draining",    "room",             "tls_failed",         "tls_timeout", "gone"};
+    return names[r];
+}
+
+const char *drop_reason_name(drop_reason r) {
+    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "no_right"};
+    return names[r];
+}
+
+static void add_code(counters *c, uint16_t code, uint64_t n) {
+    for (size_t i = 0; i < close_codes_max; i++) {
+        close_count *entry = &c->closed[i];
+        bool last = i + 1 == close_codes_max;
+        if (entry->count && entry->code != code && !last) continue;
+        entry->code = last ? 0 : code;
+        entry->count += n;
+        return;
+    }
+}
+
+void counters_close(counters *c, uint16_t code) { add_code(c, code, 1); }
+
+void counters_add(counters *sum, const counters *part) {
+    sum->accepted += part->accepted;
+    sum->handshakes += part->handshakes;
+    sum->messages_in += part->messages_in;
+    sum->bytes_in += part->bytes_in;
+    sum->deliveries += part->deliveries;
+    sum->bytes_out += part->bytes_out;
+    sum->flushes += part->flushes;
+    sum->turns += part->turns;
+    sum->pings_in += part->pings_in;
+    sum->pings_out += part->pings_out;
+    for (size_t i = 0; i < refuse_reason_count; i++)
+        sum->refused[i] += part->refused[i];
+    for (size_t i = 0; i < drop_reason_count; i++)
+        sum->dropped[i] += part->dropped[i];
+    for (const close_count &e : part->closed)
+        if (e.count) add_code(sum, e.code, e.count);
+}
+
+} // namespace belfry

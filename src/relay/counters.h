@@ -1,0 +1,57 @@
+// What a worker counts. Plain numbers of one thread; the status query copies them. Names in contracts and /v1/status.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace belfry {
+
+// Why a handshake was refused. The names are refuse_reason_name's.
+enum refuse_reason : uint8_t {
+    refuse_bad_request,
+    refuse_not_found,
+    refuse_method_not_allowed,
+    refuse_timeout,
+    refuse_target_too_long,
+    refuse_head_too_large,
+    refuse_misdirected,
+    refuse_upgrade_required,
+    refuse_http_version,
+    refuse_full,
+    refuse_draining,
+    refuse_room,
+    refuse_tls_failed,  // no HTTP answer is possible
+    refuse_tls_timeout, // ditto
+    refuse_gone,        // the client left before the answer
+    refuse_reason_count
+};
+const char *refuse_reason_name(refuse_reason r);
+
+// Why something that was due to a client was dropped.
+enum drop_reason : uint8_t {
+    drop_slow_consumer, // frames thrown away with a 4413
+    drop_closing,       // frames still queued when the connection broke
+    drop_pong,          // a Ping answered by a later Pong (RFC 6455 section 5.5.3)
+    drop_no_right,      // a raw client's frame for which no joined room lets it publish
+    drop_reason_count
+};
+const char *drop_reason_name(drop_reason r);
+
+struct close_count {
+    uint16_t code;
+    uint64_t count;
+};
+inline constexpr size_t close_codes_max = 64; // distinct codes counted; the rest goes under 0
+
+struct counters {
+    uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, flushes, turns;
+    uint64_t pings_in, pings_out;
+    uint64_t refused[refuse_reason_count];
+    uint64_t dropped[drop_reason_count];
+    close_count closed[close_codes_max];
+};
+
+void counters_close(counters *c, uint16_t code);
+void counters_add(counters *sum, const counters *part);
+
+} // namespace belfry

@@ -1,0 +1,97 @@
+// What travels through the mailboxes between the main thread (the node) and the workers. A letter is owned by whoever holds it; a
+// broadcast is shared instead (it is a counted message), so that one message is one allocation, not one a worker.
+#pragma once
+
+#include "base/bytes.h"
+#include "relay/conn_id.h"
+
+#include <atomic>
+#include <stdint.h>
+#include <string>
+
+namespace belfry {
+
+enum class letter_type : uint8_t {
+    // node to worker
+    broadcast,   // message
+    active,      // room_letter: the broker delivers this room from here on
+    gap,         // letter: every room may have missed something
+    order,       // order_letter: join, leave, disconnect
+    answer,      // answer_letter: what became of a client's publish
+    stop,        // letter: say goodbye to all, then end
+    kill,        // letter: end now
+    // worker to node
+    want, drop,  // room_letter
+    publish,     // publish_letter
+    receipt,     // message: all workers have it queued
+    stopped,     // letter
+    // there and back
+    query,       // query: each worker fills its part, the last one sends it back
+};
+
+struct letter {
+    letter_type type;
+    uint8_t worker = 0; // worker to node: whose
+};
+
+// want, drop, active
+struct room_letter {
+    letter head;
+    uint32_t serial; // the worker's, tells an answer to an older want from this one
+    std::string room;
+};
+
+struct message;
+
+struct publish_letter {
+    letter head;
+    message *what; // counted
+    conn_id sender;
+    bool wants_answer;
+    int64_t request_id;
+};
+
+struct answer_letter {
+    letter head;
+    conn_id to;
+    int64_t request_id;
+    int code; // 0: ok, else the error's
+};
+
+enum class order_op : uint8_t { join, leave, disconnect };
+
+struct order_letter {
+    letter head;
+    order_op op;
+    bool by_room; // disconnect: everybody in `room`; else `conn`
+    bool all;     // disconnect: everybody
+    bool reconnect;
+    uint16_t code;
+    conn_id conn;
+    std::string room;
+    std::string reason;
+};
+
+enum class query_type : uint8_t { rooms, room, connections, status };
+
+// One per worker, written by that worker alone until `pending` reaches zero.
+struct query_part {
+    buffer out;         // query's own form, see query.h
+    uint64_t count = 0; // room: members
+};
+
+struct query {
+    letter head;
+    query_type type;
+    std::atomic<uint32_t> pending; // workers that have not answered yet
+    std::string room;              // room, connections: the filter
+    std::string after;             // paging: names above this one
+    uint64_t limit;
+    uint32_t part_count;
+    query_part *parts; // owned
+    void (*done)(query *q, void *context, uint64_t tag); // main thread; the query is freed after it
+    void *context;
+    uint64_t tag;
+};
+
+} // namespace belfry

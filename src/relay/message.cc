@@ -1,0 +1,104 @@
+// One broadcast and its wire forms.
+#include "relay/message.h"
+
+#include "base/error.h"
+#include "base/hash.h"
+#include "proto/server_json.h"
+#include "proto/utf8.h"
+#include "proto/wsframe.h"
+
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+
+namespace belfry {
+
+static std::atomic<int64_t> bytes_in_flight;
+static std::atomic<uint64_t> encodes;
+
+int64_t message_bytes_in_flight() { return bytes_in_flight.load(std::memory_order_relaxed); }
+uint64_t message_encodes() { return encodes.load(std::memory_order_relaxed); }
+
+message *message_new(view room, frame *source, view payload, payload_kind kind, view from, uint64_t time_ms,
+                     const view *except, size_t except_count) {
+    conn_id ids[command_except_max];
+    uint16_t count = 0;
+    for (size_t i = 0; i < except_count && count < command_except_max; i++)
+        if (conn_id_parse(except[i], &ids[count])) count++;
+    size_t ids_size = count * sizeof(conn_id);
+    char *memory = static_cast<char *>(memory_get(sizeof(message) + ids_size + room.size() + from.size()));
+    message *m = new (memory) message{};
+    m->head = {letter_type::broadcast};
+    m->references.store(1, std::memory_order_relaxed);
+    m->kind = kind;
+    m->source = frame_ref(source);
+    m->payload = payload;
+    m->time_ms = time_ms;
+    m->except = reinterpret_cast<conn_id *>(memory + sizeof(message));
+    m->except_count = count;
+    if (count) memcpy(static_cast<void *>(m->except), ids, ids_size);
+    char *text = memory + sizeof(message) + ids_size;
+    memcpy(text, room.data(), room.size());
+    m->room = view(text, room.size());
+    if (!from.empty()) memcpy(text + room.size(), from.data(), from.size());
+    m->from = view(text + room.size(), from.size());
+    m->room_hash = hash_bytes(m->room);
+    bytes_in_flight.fetch_add(source->size, std::memory_order_relaxed);
+    return m;
+}
+
+void message_unref(message *m) {
+    if (m->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    bytes_in_flight.fetch_sub(m->source->size, std::memory_order_relaxed);
+    for (auto &form : m->forms)
+        if (frame *f = form.load(std::memory_order_relaxed)) frame_unref(f);
+    frame_unref(m->source);
+    m->~message();
+    free(m);
+}
+
+// "text where it is valid UTF-8, else binary" is for payloads that nobody gave a type; a client's frame keeps its own.
+static ws_opcode raw_opcode(const message *m) {
+    if (m->kind == payload_kind::any) return utf8_valid(m->payload) ? ws_text : ws_binary;
+    return m->kind == payload_kind::binary ? ws_binary : ws_text;
+}
+
+static void write_json(const message *m, json_reader *reader, buffer *out) {
+    payload_kind kind = m->kind;
+    // Bytes from Redis or a raw client: JSON where it parses, else a string, else base64 (contracts section 8).
+    if (kind != payload_kind::json && json_valid(reader, m->payload)) kind = payload_kind::json;
+    if (kind == payload_kind::json)
+        server_json_message(out, m->room, m->payload, m->from, m->time_ms);
+    else if (utf8_valid(m->payload))
+        server_json_message_text(out, m->room, m->payload, m->from, m->time_ms);
+    else
+        server_json_message_binary(out, m->room, m->payload, m->from, m->time_ms);
+}
+
+static frame *encode(const message *m, wire_form form, json_reader *reader, buffer *scratch) {
+    char header[10];
+    encodes.fetch_add(1, std::memory_order_relaxed);
+    if (form == form_raw) {
+        size_t n = ws_write_header(raw_opcode(m), m->payload.size(), header);
+        return frame_join(view(header, n), m->payload);
+    }
+    buffer_clear(scratch);
+    write_json(m, reader, scratch);
+    size_t n = ws_write_header(ws_text, scratch->size, header);
+    return frame_join(view(header, n), buffer_view(scratch));
+}
+
+frame *message_form(message *m, wire_form form, json_reader *reader, buffer *scratch) {
+    frame *made = m->forms[form].load(std::memory_order_acquire);
+    if (made) return made;
+    if (m->making[form].exchange(1, std::memory_order_acq_rel) == 0) {
+        made = encode(m, form, reader, scratch);
+        m->forms[form].store(made, std::memory_order_release);
+        m->forms[form].notify_all();
+        return made;
+    }
+    m->forms[form].wait(nullptr, std::memory_order_acquire);
+    return m->forms[form].load(std::memory_order_acquire);
+}
+
+} // namespace belfry

@@ -1,0 +1,70 @@
+// The node: the main thread's half of the relay. Knows which worker wants which room, keeps the broker subscribed accordingly, hands every
+// message to the workers with members, and carries out commands. Main thread only.
+#pragma once
+
+#include "base/hash.h"
+#include "proto/envelope.h"
+#include "relay/broker.h"
+#include "relay/query.h"
+#include "relay/worker.h"
+
+namespace belfry {
+
+// A room that some worker has, or waits for.
+struct node_room {
+    table_node node;
+    uint64_t wanted; // bit per worker
+    uint64_t told;   // bit per worker: has got `active`
+    bool active;     // the broker delivers it
+    uint32_t name_size;
+    uint32_t serials[]; // per worker; the name follows
+};
+
+struct node {
+    loop *on;                 // borrowed
+    const relay_settings *settings;
+    worker *workers;          // owned array
+    uint32_t worker_count, workers_stopped;
+    struct broker *broker;    // owned
+    table rooms;
+    uint32_t room_count;
+    bool stalled;             // back-pressure: takes in nothing new
+    bool stopping;
+    bool broker_up;
+    std::atomic<int64_t> process_live;
+    json_reader *reader;      // owned
+    buffer scratch;
+    uint64_t commands, command_errors, publishes_dropped, stalls;
+};
+
+// Payload bytes in undelivered messages above which the node stops reading from Redis and from its workers.
+inline constexpr int64_t node_bytes_in_flight_max = 64 << 20;
+
+void node_init(node *n, loop *on, const relay_settings *settings, const broker_settings *broker, uint32_t workers);
+// After all workers ended. Frees everything.
+void node_destroy(node *n);
+// Once a turn of the main loop: mailboxes both ways, the broker's batches.
+void node_turn(node *n);
+// True while something would be left undone if the loop slept.
+bool node_busy(const node *n);
+// Says goodbye to everybody (`now`: drops everybody); workers end when all are gone. node_stopped tells when.
+void node_stop(node *n, bool now);
+inline bool node_stopped(const node *n) { return n->workers_stopped == n->worker_count; }
+
+// Publishing works and everything wanted is subscribed.
+inline bool node_ready(const node *n) { return n->broker->ops->ready(n->broker) && !n->stopping; }
+
+// Publishes for all nodes. `source` holds `payload` and is borrowed. False where the broker is out of reach or this node is overloaded (answer
+// 503): nothing was sent and the job (may be null) not touched.
+[[nodiscard]] bool node_publish(node *n, view room, frame *source, view payload, payload_kind kind, view from, const view *except,
+                                size_t except_count, publish_job *job);
+
+// Carries out join, leave and disconnect on this node's connections. 0, or an HTTP-like code with a text in `e` (404: no such connection here;
+// 501: users and refresh do not exist yet).
+[[nodiscard]] int node_order(node *n, const command *c, error *e);
+
+// Asks all workers; `done` is called on the main thread with the whole query, which is freed after it.
+void node_query(node *n, query_type type, view room, view after, uint64_t limit, void (*done)(query *, void *, uint64_t), void *context,
+                uint64_t tag);
+
+} // namespace belfry

@@ -1,0 +1,21 @@
+// Who waits for what became of a publish: a client for its `ok`, the control API for the number of receivers. Main thread.
+#pragma once
+
+#include <stdint.h>
+
+namespace belfry {
+
+struct publish_job {
+    uint32_t awaiting;  // outcomes still to come; done is called when the last one came
+    uint64_t receivers; // members of this node to whose queue it went
+    bool failed;        // the broker did not take (all of) it
+    void (*done)(publish_job *job, void *context); // the job is freed after it
+    void *context;                                 // borrowed
+};
+
+// Starts with one outcome awaited, the maker's own: publish_job_settle when everything was begun.
+publish_job *publish_job_new(void (*done)(publish_job *, void *), void *context);
+void publish_job_expect(publish_job *job);
+void publish_job_settle(publish_job *job, uint64_t receivers, bool accepted);
+
+} // namespace belfry

@@ -1,0 +1,146 @@
+// Rooms of one worker. See room.h.
+#include "relay/room.h"
+
+#include "relay/conn.h"
+#include "relay/shard.h"
+
+#include <new>
+#include <stdlib.h>
+#include <string.h>
+
+namespace belfry {
+
+static bool named(const table_node *n, view key) {
+    const room *r = BELFRY_CONTAINER_OF(const_cast<table_node *>(n), room, node);
+    return room_name(r) == key;
+}
+
+room *room_find(shard *s, view name, uint64_t hash) {
+    table_node *n = table_find(&s->rooms, hash, name, named);
+    return n ? BELFRY_CONTAINER_OF(n, room, node) : nullptr;
+}
+
+static void tell_node(shard *s, letter_type type, const room *r) {
+    auto *l = new room_letter{{type, s->index}, r->serial, std::string(room_name(r))};
+    mailbox_send(&s->outbox, &l->head);
+}
+
+static room *room_new(shard *s, view name, uint64_t hash) {
+    room *r = new (memory_get(sizeof(room) + name.size())) room{};
+    r->name_size = static_cast<uint32_t>(name.size());
+    memcpy(r->name, name.data(), name.size());
+    list_init(&r->waiters);
+    r->serial = ++s->next_serial;
+    r->rule = room_rule_find(s->settings, name);
+    table_insert(&s->rooms, &r->node, hash);
+    tell_node(s, letter_type::want, r);
+    return r;
+}
+
+static void drop_if_empty(shard *s, room *r) {
+    if (r->count || r->waiting) return;
+    tell_node(s, letter_type::drop, r);
+    table_remove(&s->rooms, &r->node);
+    free(r->members);
+    r->~room();
+    free(r);
+}
+
+membership *room_membership(const conn *c, view name) {
+    for (membership *m = c->rooms; m; m = m->next)
+        if (room_name(m->in) == name) return m;
+    return nullptr;
+}
+
+join_result room_join(shard *s, conn *c, view name, membership **out) {
+    if ((*out = room_membership(c, name))) return join_result::already;
+    uint64_t hash = hash_bytes(name);
+    room *r = room_find(s, name, hash);
+    if (r && r->rule && r->rule->max_members && r->count + r->waiting >= r->rule->max_members) return join_result::full;
+    if (!r) r = room_new(s, name, hash);
+    auto *m = new (slab_get(&s->membership_slab)) membership{};
+    m->in = r;
+    m->who = c;
+    m->next = c->rooms;
+    c->rooms = m;
+    c->room_count++;
+    s->membership_count++;
+    list_push_back(&r->waiters, &m->waiting);
+    r->waiting++;
+    *out = m;
+    return r->active ? join_result::joined : join_result::waiting;
+}
+
+void room_admit(membership *m) {
+    room *r = m->in;
+    if (m->member) return;
+    list_remove(&m->waiting);
+    r->waiting--;
+    if (r->count == r->capacity) {
+        r->capacity = r->capacity ? r->capacity * 2 : 4;
+        r->members = static_cast<room_member *>(memory_resize(r->members, r->capacity * sizeof *r->members));
+    }
+    m->member = true;
+    m->index = r->count;
+    r->members[r->count++] = {m->who, m};
+}
+
+void room_leave(shard *s, membership *m) {
+    room *r = m->in;
+    conn *c = m->who;
+    if (m->member) {
+        room_member last = r->members[--r->count];
+        r->members[m->index] = last;
+        last.entry->index = m->index;
+    } else {
+        list_remove(&m->waiting);
+        r->waiting--;
+    }
+    membership **at = &c->rooms;
+    while (*at != m)
+        at = &(*at)->next;
+    *at = m->next;
+    c->room_count--;
+    s->membership_count--;
+    slab_put(&s->membership_slab, m);
+    drop_if_empty(s, r);
+}
+
+void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m)) {
+    room *r = room_find(s, name, hash_bytes(name));
+    if (!r || r->serial != serial) return; // dropped, or dropped and wanted again, meanwhile
+    r->active = true;
+    // `admitted` may take members out of this list and, with them gone, the room: a copy of the list's head keeps the walk safe, and a
+    // waiter of our own keeps the room.
+    r->waiting++;
+    link now;
+    list_init(&now);
+    list_splice(&now, &r->waiters);
+    while (!list_empty(&now)) {
+        membership *m = BELFRY_CONTAINER_OF(now.next, membership, waiting);
+        list_remove(&m->waiting);
+        list_push_back(&r->waiters, &m->waiting);
+        admitted(m);
+    }
+    r->waiting--;
+    drop_if_empty(s, r);
+}
+
+// `user` and `backend` need an authenticated user or a hook; neither exists before the edge does, so they say no.
+static bool allowed(int32_t right, bool member, const char **why) {
+    switch (right) {
+    case right_anyone: return true;
+    case right_members: *why = "only members may"; return member;
+    case right_user: *why = "needs an authenticated user"; return false;
+    case right_backend: *why = "only the backend may"; return false;
+    default: *why = "nobody may"; return false;
+    }
+}
+
+bool room_may_join(const room_rule *rule, const char **why) { return allowed(rule ? rule->join : right_backend, false, why); }
+
+bool room_may_publish(const room_rule *rule, bool member, const char **why) {
+    return allowed(rule ? rule->publish : right_backend, member, why);
+}
+
+} // namespace belfry

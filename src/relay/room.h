@@ -1,0 +1,75 @@
+// Rooms of one worker, and who is in them. A room exists while somebody is in it or waits to be; the node is told when the first
+// one comes (want) and when the last one left (drop), and answers when the broker delivers it (active). Owner's thread only.
+#pragma once
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "relay/message.h"
+#include "relay/settings.h"
+
+namespace belfry {
+
+struct conn;
+struct room;
+struct shard;
+
+// One connection in one room; in the shard's membership_slab.
+struct membership {
+    link waiting;         // in room::waiters until active
+    membership *next;     // the connection's next one; owned
+    room *in;             // borrowed
+    conn *who;            // borrowed
+    uint32_t index;       // in room::members, once a member
+    bool member;          // false: waits for the broker
+    bool wants_answer;    // an `ok` is due once it is a member
+    bool asked_since;     // the join named `since`
+    int64_t request_id;
+};
+
+struct room_member {
+    conn *who;         // borrowed
+    membership *entry; // borrowed
+};
+
+struct room {
+    table_node node;
+    room_member *members; // owned array
+    uint32_t count, capacity;
+    uint32_t waiting;     // length of waiters
+    uint32_t serial;
+    bool active;
+    link waiters;
+    const room_rule *rule; // borrowed; null: the backend's alone
+    uint32_t name_size;
+    char name[];
+};
+
+inline view room_name(const room *r) { return view(r->name, r->name_size); }
+
+room *room_find(shard *s, view name, uint64_t hash);
+
+enum class join_result : uint8_t {
+    joined,  // the room is active: room_admit makes it a member when the caller likes
+    waiting, // until the node says active: then `admitted` is called
+    already, // it is (or will be) a member: nothing changed
+    full,    // the room's max_members are in
+};
+
+// Puts the connection in. The caller has checked name, right and max_rooms.
+join_result room_join(shard *s, conn *c, view name, membership **out);
+// Takes it out (member or waiting) and frees the membership. Drops the room after the last one.
+void room_leave(shard *s, membership *m);
+// The connection's membership of that name, or null.
+membership *room_membership(const conn *c, view name);
+// Makes a waiting membership a member: for a connection that wants all its first rooms at once.
+void room_admit(membership *m);
+
+// The node's answer to a want: everybody that waits comes to `admitted`, which calls room_admit when it likes (before the next
+// turn or later) or room_leave.
+void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m));
+
+// True where the rule gives `right` to this connection now. `why` (static) says what is missing.
+bool room_may_join(const room_rule *rule, const char **why);
+bool room_may_publish(const room_rule *rule, bool member, const char **why);
+
+} // namespace belfry

@@ -1,0 +1,67 @@
+// Everything that one worker thread owns. Plain data: who works on it is conn (connections), room (rooms), fanout (deliveries) and
+// worker (the thread itself). No other thread touches a shard but through its two mailboxes.
+#pragma once
+
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/slab.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "net/mailbox.h"
+#include "net/wheel.h"
+#include "proto/json.h"
+#include "relay/counters.h"
+#include "relay/settings.h"
+
+#include <atomic>
+
+namespace belfry {
+
+struct conn;
+struct conn_phase;
+
+inline constexpr size_t shards_max = 64; // worker threads: a room's mask is one word
+
+struct shard {
+    uint8_t index;
+    const relay_settings *settings; // borrowed
+    struct loop *loop;              // owned
+    struct wheel wheel;
+    mailbox inbox;  // node to worker; this thread consumes
+    mailbox outbox; // worker to node; this thread produces
+    counters count;
+
+    // Connections by slot; a free slot holds null and stands in free_slots.
+    conn **conns;         // owned array
+    uint32_t slot_count, slot_capacity;
+    uint32_t *free_slots; // owned array
+    uint32_t free_count;
+    uint32_t live;                        // connections now
+    std::atomic<int64_t> *process_live;   // borrowed: of all threads, for max_connections
+    slab conn_slab, chunk_slab, membership_slab;
+    link graveyard;                       // closed in this turn, freed at its end
+    link tls_waiting;                     // readable, but max_handshakes are under way
+    uint32_t tls_under_way;
+    link again;                           // have bytes inside the TLS object, or were resumed: read next turn
+    link paused;                          // wait for the outbox to drain
+    const conn_phase *first_phase;        // borrowed: what a new connection starts as
+
+    // Output.
+    conn *dirty_first, *dirty_last; // singly linked by conn::next_dirty
+    link doomed;                    // queue overflowed during a fan-out, closed after it
+    json_reader *reader;            // owned
+    buffer scratch;
+
+    // Rooms.
+    table rooms;
+    uint32_t next_serial;
+    uint32_t membership_count;
+
+    bool draining; // no new connections
+    bool ending;   // leave the loop
+};
+
+// What a scratch buffer may keep between uses, in bytes: one big message shall not stay for ever.
+inline constexpr size_t scratch_keep = 65536;
+
+} // namespace belfry

@@ -1,0 +1,197 @@
+// The WebSocket phase: RFC 6455 sections 5 to 7 for one connection.
+#include "relay/websocket.h"
+
+#include "base/log.h"
+#include "relay/room.h"
+#include "relay/session.h"
+
+#include <string.h>
+
+namespace belfry {
+
+static constexpr uint64_t close_wait_ms = 5000;               // for the peer's Close
+static constexpr uint64_t fragment_bookkeeping = 1024 * 1024; // bytes, see ws_limits; never below max_message
+
+// ---------------------------------------------------------------- out
+
+void websocket_send(conn *c, uint8_t opcode, view payload) {
+    char header[10];
+    size_t n = ws_write_header(opcode, payload.size(), header);
+    if (!conn_send(c, frame_join(view(header, n), payload))) websocket_close_slow(c);
+}
+
+static void send_close(conn *c, uint16_t code, view reason) {
+    char payload[ws_control_max];
+    payload[0] = static_cast<char>(code >> 8);
+    payload[1] = static_cast<char>(code);
+    size_t n = reason.size() < ws_control_max - 2 ? reason.size() : ws_control_max - 2;
+    if (n) memcpy(payload + 2, reason.data(), n);
+    c->close_sent = true;
+    c->open = false;
+    if (!c->close_code) {
+        c->close_code = code;
+        counters_close(&c->on->count, code);
+    }
+    char header[10];
+    size_t h = ws_write_header(ws_close, code == 1005 ? 0 : n + 2, header);
+    frame *f = frame_join(view(header, h), view(payload, code == 1005 ? 0 : n + 2));
+    outq_push(&c->outq, &c->on->chunk_slab, f); // 127 bytes at most, once: beyond send_queue or not
+    if (!c->dirty && !c->blocked) conn_mark_dirty(c);
+}
+
+void websocket_close(conn *c, uint16_t code, view reason) {
+    if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
+    send_close(c, code, reason);
+    if (c->close_received || c->eof_seen) {
+        conn_linger(c);
+        return;
+    }
+    conn_set_deadline(c, close_wait_ms);
+    if (c->paused) conn_resume(c); // the peer's Close is in what was not read yet
+}
+
+static void log_slow(const conn *c) {
+    static log_limit limit;
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_info("slow consumer: %s has %u bytes waiting, closed with 4413 (%llu more not shown)", c->peer, c->outq.bytes,
+                 static_cast<unsigned long long>(held));
+}
+
+void websocket_close_slow(conn *c) {
+    if (c->closed || c->close_sent) return;
+    log_slow(c);
+    c->on->count.dropped[drop_slow_consumer] += outq_drop_unsent(&c->outq, &c->on->chunk_slab, false);
+    websocket_close(c, 4413, "slow consumer");
+}
+
+// A violation: Close, then nothing more is read as frames (RFC 6455 section 7.1.7).
+static void fail(conn *c, uint16_t code, const char *why) {
+    static log_limit limit;
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_info("websocket: %s violates the protocol: %s, closed with %u (%llu more not shown)", c->peer, why, code,
+                 static_cast<unsigned long long>(held));
+    if (!c->close_sent) send_close(c, code, why);
+    conn_linger(c);
+}
+
+// ---------------------------------------------------------------- in
+
+static void on_close(conn *c, const ws_event *e) {
+    c->close_received = true;
+    if (!c->close_sent) {
+        c->close_code = e->close_code;
+        counters_close(&c->on->count, e->close_code);
+        send_close(c, e->close_code, view()); // echoed; 1005: an empty one
+    }
+    conn_linger(c);
+}
+
+static void on_control(conn *c, const ws_event *e) {
+    if (e->opcode == ws_close) return on_close(c, e);
+    if (e->opcode != ws_ping || c->close_sent) return;
+    c->on->count.pings_in++;
+    char header[10];
+    size_t n = ws_write_header(ws_pong, e->payload.size(), header);
+    conn_pong(c, frame_join(view(header, n), e->payload));
+}
+
+// A message that came in one piece stays where it was received; others are put together.
+static void on_data(conn *c, const ws_event *e) {
+    if (c->close_sent) return; // after our Close nothing is done with data (section 5.5.1)
+    char *data = const_cast<char *>(e->payload.data());
+    size_t size = e->payload.size();
+    bool whole = e->first && e->last;
+    if (!whole) {
+        buffer_append(&c->message, e->payload);
+        if (!e->last) return;
+        buffer_reserve(&c->message, frame_padding);
+        data = c->message.data;
+        size = c->message.size;
+    }
+    c->on->count.messages_in++;
+    c->spoke_ms = c->on->loop->clock.monotonic_ms;
+    c->session->message(c, e->opcode, data, size);
+    if (!whole) buffer_free(&c->message);
+}
+
+static char *bytes(conn *c, char *begin, char *end) {
+    ws_bytes data = {begin, end};
+    uint64_t most = static_cast<uint64_t>(c->route->max_message);
+    ws_limits limits = {most, most > fragment_bookkeeping ? most : fragment_bookkeeping};
+    while (!c->closed && !c->paused && c->phase == &websocket_phase) {
+        ws_event e = ws_parse(&c->parser, &limits, &c->message_received, &data);
+        switch (e.type) {
+        case ws_event_type::more: return data.begin;
+        case ws_event_type::data: on_data(c, &e); break;
+        case ws_event_type::control: on_control(c, &e); break;
+        case ws_event_type::failed: fail(c, e.close_code, e.why); return end;
+        }
+    }
+    return data.begin;
+}
+
+static void eof(conn *c, const char *why) {
+    log_debug("websocket: %s: %s", c->peer, why);
+    if (!c->close_code) {
+        c->close_code = 1006;
+        counters_close(&c->on->count, 1006); // never on the wire (section 7.4.1), only counted
+    }
+    conn_abort(c);
+}
+
+// ---------------------------------------------------------------- deadlines
+
+static uint64_t left(uint64_t now, uint64_t from, int64_t period) {
+    uint64_t due = from + static_cast<uint64_t>(period);
+    return due > now ? due - now : 0;
+}
+
+static void arm(conn *c) {
+    const struct route *r = c->route;
+    uint64_t now = c->on->loop->clock.monotonic_ms, next = wheel_ms_max;
+    auto sooner = [&next](uint64_t ms) { next = ms < next ? ms : next; };
+    if (c->ping_waiting)
+        sooner(left(now, c->pinged_ms, r->pong_timeout));
+    else if (r->ping_interval)
+        sooner(left(now, c->heard_ms, r->ping_interval));
+    if (r->idle_timeout) sooner(left(now, c->spoke_ms, r->idle_timeout));
+    conn_set_deadline(c, next);
+}
+
+static void deadline(conn *c) {
+    const struct route *r = c->route;
+    uint64_t now = c->on->loop->clock.monotonic_ms;
+    if (c->close_sent) return conn_linger(c); // the peer's Close did not come
+    if (c->ping_waiting && !left(now, c->pinged_ms, r->pong_timeout)) {
+        send_close(c, 1011, "no pong");
+        return conn_linger(c);
+    }
+    if (r->idle_timeout && !left(now, c->spoke_ms, r->idle_timeout)) return websocket_close(c, 1001, "idle");
+    if (r->ping_interval && !c->ping_waiting && !left(now, c->heard_ms, r->ping_interval)) {
+        c->ping_waiting = true;
+        c->pinged_ms = now;
+        c->on->count.pings_out++;
+        websocket_send(c, ws_ping, view());
+        if (c->close_sent || c->closed) return;
+    }
+    arm(c);
+}
+
+static void closed(conn *c) {
+    while (c->rooms)
+        room_leave(c->on, c->rooms);
+}
+
+const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed};
+
+void websocket_open(conn *c) {
+    conn_set_phase(c, &websocket_phase);
+    c->open = true;
+    c->send_queue = static_cast<uint32_t>(c->route->send_queue);
+    c->spoke_ms = c->heard_ms = c->on->loop->clock.monotonic_ms;
+    arm(c);
+}
+
+} // namespace belfry

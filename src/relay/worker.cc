@@ -1,0 +1,301 @@
+// The worker thread. Everything but init, start, join and destroy runs on it.
+#include "relay/worker.h"
+
+#include "base/log.h"
+#include "relay/admission.h"
+#include "relay/fanout.h"
+#include "relay/publish_job.h"
+#include "relay/query.h"
+#include "relay/session.h"
+#include "relay/websocket.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+namespace belfry {
+
+static constexpr uint32_t letters_a_turn = 1024;
+static constexpr uint64_t reconnect_spread_ms = 10000; // `bye` spreads the reconnects over this
+
+static void on_accept(int fd, const struct sockaddr *peer, socklen_t size, void *context) {
+    auto *l = static_cast<worker_listener *>(context);
+    conn_accept(&l->of->shard, fd, peer, size, l->settings);
+}
+
+void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop, std::atomic<int64_t> *process_live) {
+    shard *s = &w->shard;
+    s->index = index;
+    s->settings = settings;
+    s->process_live = process_live;
+    s->loop = loop_new();
+    s->first_phase = &head_phase;
+    s->reader = json_reader_new();
+    wheel_init(&s->wheel, s->loop->clock.monotonic_ms, conn_fire, s);
+    mailbox_init(&s->inbox, mailbox_capacity, s->loop);
+    mailbox_init(&s->outbox, mailbox_capacity, node_loop);
+    slab_init(&s->conn_slab, sizeof(conn), 65536);
+    slab_init(&s->chunk_slab, sizeof(outq_chunk), 1 << 20); // a burst to 10,000 members is one page: no mmap a turn
+    slab_init(&s->membership_slab, sizeof(membership), 65536);
+    for (link *l : {&s->graveyard, &s->tls_waiting, &s->again, &s->paused, &s->doomed})
+        list_init(l);
+    table_init(&s->rooms);
+    loop_tick(s->loop, wheel_tick_ms);
+}
+
+// ---------------------------------------------------------------- the backend's orders
+
+static void disconnect(conn *c, const order_letter *o) {
+    if (c->phase != &websocket_phase || c->close_sent) return;
+    uint64_t after = o->reconnect ? random_below(reconnect_spread_ms) : 0;
+    c->session->bye(c, o->code, o->reason, o->reconnect, after);
+    websocket_close(c, o->code, o->reason);
+}
+
+static void disconnect_many(shard *s, const order_letter *o) {
+    for (uint32_t i = 0; i < s->slot_count; i++) {
+        conn *c = s->conns[i];
+        if (!c || c->closed || (!o->all && !room_membership(c, o->room))) continue;
+        disconnect(c, o);
+    }
+}
+
+static void join_by_order(shard *s, conn *c, const order_letter *o) {
+    membership *m = nullptr;
+    if (c->phase != &websocket_phase || c->close_sent) return;
+    if (static_cast<int64_t>(c->room_count) >= c->route->max_rooms) {
+        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms", c->peer, c->room_count);
+        return;
+    }
+    if (room_join(s, c, o->room, &m) == join_result::joined) c->session->joined(c, m);
+}
+
+static void carry_out(shard *s, const order_letter *o) {
+    if (o->op == order_op::disconnect && (o->all || o->by_room)) return disconnect_many(s, o);
+    conn *c = conn_find(s, o->conn);
+    if (!c) return;
+    switch (o->op) {
+    case order_op::join: return join_by_order(s, c, o);
+    case order_op::disconnect: return disconnect(c, o);
+    case order_op::leave:
+        if (membership *m = room_membership(c, o->room)) {
+            room_leave(s, m);
+            c->session->removed(c, o->room, "kicked");
+        }
+        return;
+    }
+}
+
+// ---------------------------------------------------------------- letters
+
+static void deliver(shard *s, message *m) {
+    fanout_deliver(s, m);
+    bool last = m->pending.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (last && m->job)
+        mailbox_send(&s->outbox, &m->head); // the receipt; our reference goes with it
+    else
+        message_unref(m);
+}
+
+static void stop(worker *w) {
+    shard *s = &w->shard;
+    order_letter o = {};
+    o.op = order_op::disconnect;
+    o.all = o.reconnect = true;
+    o.code = 1012;
+    o.reason = "restarting";
+    s->draining = true;
+    for (size_t i = 0; i < w->listener_count; i++)
+        listener_stop(&w->listeners[i].accepting);
+    for (uint32_t i = 0; i < s->slot_count; i++) {
+        conn *c = s->conns[i];
+        if (!c || c->closed) continue;
+        if (c->phase != &websocket_phase && !c->answered && !c->stream.tls && c->rest.size == 0)
+            conn_abort(c); // has asked nothing yet
+    }
+    disconnect_many(s, &o);
+}
+
+static void abort_all(shard *s) {
+    for (uint32_t i = 0; i < s->slot_count; i++)
+        if (s->conns[i]) conn_abort(s->conns[i]);
+    s->draining = s->ending = true;
+}
+
+static void on_answer(shard *s, const answer_letter *a) {
+    conn *c = conn_find(s, a->to);
+    if (c && c->open) c->session->published(c, a->request_id, a->code);
+}
+
+static void on_query(worker *w, query *q) {
+    uint64_t exhausted = 0;
+    for (size_t i = 0; i < w->listener_count; i++)
+        exhausted += w->listeners[i].accepting.exhausted;
+    query_answer(&w->shard, q, exhausted);
+    if (q->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) mailbox_send(&w->shard.outbox, &q->head);
+}
+
+template <typename T> static T *as(letter *l) { return reinterpret_cast<T *>(l); }
+
+static void read_letter(worker *w, letter *l) {
+    shard *s = &w->shard;
+    switch (l->type) {
+    case letter_type::broadcast: return deliver(s, as<message>(l));
+    case letter_type::active: {
+        auto *r = as<room_letter>(l);
+        room_active(s, r->room, r->serial, admission_room_active);
+        delete r;
+        return;
+    }
+    case letter_type::gap:
+        fanout_gap(s);
+        delete l;
+        return;
+    case letter_type::order:
+        carry_out(s, as<order_letter>(l));
+        delete as<order_letter>(l);
+        return;
+    case letter_type::answer:
+        on_answer(s, as<answer_letter>(l));
+        delete as<answer_letter>(l);
+        return;
+    case letter_type::query: return on_query(w, as<query>(l));
+    case letter_type::stop:
+        stop(w);
+        delete l;
+        return;
+    case letter_type::kill:
+        abort_all(s);
+        delete l;
+        return;
+    default: fatal("worker: a letter of type %d", static_cast<int>(l->type));
+    }
+}
+
+static void read_letters(worker *w) {
+    uint32_t n = 0;
+    while (n < letters_a_turn) {
+        auto *l = static_cast<letter *>(mailbox_receive(&w->shard.inbox));
+        if (!l) break;
+        read_letter(w, l);
+        n++;
+    }
+    // The node may hold letters back that did not fit.
+    if (n >= mailbox_capacity / 16) loop_wake(w->shard.outbox.consumer);
+}
+
+// ---------------------------------------------------------------- the turn
+
+static void resume_paused(shard *s) {
+    if (!mailbox_flush(&s->outbox)) return;
+    while (!list_empty(&s->paused)) {
+        conn *c = BELFRY_CONTAINER_OF(s->paused.next, conn, place);
+        list_remove(&c->place);
+        conn_resume(c);
+    }
+}
+
+static bool work_left(const shard *s) {
+    return s->dirty_first || !list_empty(&s->again) || !list_empty(&s->graveyard) || ring_size(&s->inbox.ring) != 0;
+}
+
+static void turn(worker *w) {
+    shard *s = &w->shard;
+    loop_turn(s->loop, !work_left(s));
+    read_letters(w);
+    wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
+    conn_run_again(s);
+    fanout_flush(s);
+    resume_paused(s);
+    conn_bury(s);
+    if (s->scratch.capacity > scratch_keep) buffer_free(&s->scratch);
+    s->count.turns++;
+    if (s->draining && s->live == 0) s->ending = true;
+}
+
+static void say_stopped(shard *s) {
+    mailbox_send(&s->outbox, new letter{letter_type::stopped, s->index});
+    while (!mailbox_flush(&s->outbox)) { // the node empties the ring while it waits for this very letter
+        loop_wake(s->outbox.consumer);
+        loop_turn(s->loop, true);
+    }
+}
+
+static void *run(void *context) {
+    auto *w = static_cast<worker *>(context);
+    while (!w->shard.ending)
+        turn(w);
+    while (w->shard.live) // what kill closed
+        turn(w);
+    for (size_t i = 0; i < w->listener_count; i++)
+        listener_stop(&w->listeners[i].accepting);
+    say_stopped(&w->shard);
+    return nullptr;
+}
+
+bool worker_start(worker *w, const worker_socket *sockets, size_t count) {
+    w->listeners = new worker_listener[count]{};
+    w->listener_count = count;
+    for (size_t i = 0; i < count; i++) {
+        w->listeners[i].of = w;
+        w->listeners[i].settings = sockets[i].settings;
+        listener_start(&w->listeners[i].accepting, w->shard.loop, sockets[i].fd, on_accept, &w->listeners[i]);
+    }
+    // Signals are the main thread's: this thread, and what it starts, is born with all of them blocked.
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    w->started = pthread_create(&w->thread, nullptr, run, w) == 0;
+    pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    return w->started;
+}
+
+void worker_join(worker *w) {
+    if (w->started) pthread_join(w->thread, nullptr);
+    w->started = false;
+}
+
+static void drop_message(message *m) {
+    if (m->pending.fetch_sub(1, std::memory_order_acq_rel) == 1 && m->job)
+        publish_job_settle(m->job, m->receivers.load(std::memory_order_relaxed), true);
+    message_unref(m);
+}
+
+static void drop_query(query *q) {
+    if (q->pending.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    q->done(q, q->context, q->tag);
+    query_free(q);
+}
+
+// Letters that came after the thread's end; on the main thread.
+static void drain_inbox(shard *s) {
+    mailbox_flush(&s->inbox);
+    while (auto *l = static_cast<letter *>(mailbox_receive(&s->inbox))) {
+        switch (l->type) {
+        case letter_type::broadcast: drop_message(as<message>(l)); break;
+        case letter_type::active: delete as<room_letter>(l); break;
+        case letter_type::order: delete as<order_letter>(l); break;
+        case letter_type::answer: delete as<answer_letter>(l); break;
+        case letter_type::query: drop_query(as<query>(l)); break;
+        default: delete l;
+        }
+    }
+}
+
+void worker_destroy(worker *w) {
+    shard *s = &w->shard;
+    drain_inbox(s);
+    delete[] w->listeners;
+    mailbox_destroy(&s->inbox);
+    mailbox_destroy(&s->outbox);
+    slab_destroy(&s->conn_slab);
+    slab_destroy(&s->chunk_slab);
+    slab_destroy(&s->membership_slab);
+    table_destroy(&s->rooms);
+    json_reader_free(s->reader);
+    buffer_free(&s->scratch);
+    free(s->conns);
+    free(s->free_slots);
+    loop_free(s->loop);
+}
+
+} // namespace belfry
