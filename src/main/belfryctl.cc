@@ -1,6 +1,6 @@
 // belfryctl(1): the control API from the shell. One blocking HTTP request, the answer printed. Its own process.
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#include <config.h>
 #endif
 #ifndef BELFRY_RUNSTATEDIR
 #define BELFRY_RUNSTATEDIR "/run"
@@ -93,7 +93,8 @@ static std::string receive_all(int fd) {
 }
 
 // False with errno where nobody answers.
-static bool ask(const control_target *t, const std::string &method, const std::string &path, const std::string &body, control_answer *out) {
+static bool ask(const control_target *t, const std::string &method, const std::string &path, const std::string &body,
+                control_answer *out) {
     std::string host = "localhost";
     int fd = t->url.empty() ? connect_unix(t->socket) : connect_tcp(t->url, &host);
     if (fd < 0) return false;
@@ -124,12 +125,15 @@ static void print_pretty(const std::string &json) {
         char c = json[i];
         if (text) {
             putchar(c);
-            if (c == '\\' && i + 1 < json.size()) putchar(json[++i]);
-            else if (c == '"') text = false;
+            if (c == '\\' && i + 1 < json.size())
+                putchar(json[++i]);
+            else if (c == '"')
+                text = false;
             continue;
         }
         if (c == '"') text = true;
-        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']', empty = opens && i + 1 < json.size() && json[i + 1] == c + 2;
+        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']',
+             empty = opens && i + 1 < json.size() && json[i + 1] == c + 2;
         if (closes && i && json[i - 1] != c - 2) {
             depth--;
             newline();
@@ -149,8 +153,10 @@ static int show(const control_target *t, const std::string &method, const std::s
     control_answer answer;
     if (!ask(t, method, path, body, &answer))
         return fail("no answer from " + (t->url.empty() ? t->socket : t->url) + ": " + strerror(errno));
-    if (t->json) printf("%s\n", answer.body.c_str());
-    else print_pretty(answer.body);
+    if (t->json)
+        printf("%s\n", answer.body.c_str());
+    else
+        print_pretty(answer.body);
     if (answer.status < 300) return 0;
     return fail("the daemon answered " + std::to_string(answer.status));
 }
@@ -195,12 +201,14 @@ static const char *option(int argc, char **argv, const char *name) {
 }
 
 static int disconnect(const control_target *t, int argc, char **argv) {
-    const char *conn = option(argc, argv, "--conn"), *room = option(argc, argv, "--room"), *code = option(argc, argv, "--code"),
-               *reason = option(argc, argv, "--reason");
+    const char *conn = option(argc, argv, "--conn"), *room = option(argc, argv, "--room"),
+               *code = option(argc, argv, "--code"), *reason = option(argc, argv, "--reason");
     uint64_t number = 0;
     if (!conn == !room) return fail("disconnect: give either --conn or --room");
-    if (code && !bytes_parse_uint(code, &number)) return fail(std::string("disconnect: --code ") + code + " is no number");
-    std::string body = std::string("{\"op\":\"disconnect\",") + (conn ? "\"conn\":" : "\"room\":") + quoted(conn ? conn : room);
+    if (code && !bytes_parse_uint(code, &number))
+        return fail(std::string("disconnect: --code ") + code + " is no number");
+    std::string body =
+        std::string("{\"op\":\"disconnect\",") + (conn ? "\"conn\":" : "\"room\":") + quoted(conn ? conn : room);
     if (code) body += ",\"code\":" + std::to_string(number);
     if (reason) body += ",\"reason\":" + quoted(reason);
     return show(t, "POST", "/v1/commands", body + "}");
@@ -230,11 +238,16 @@ int main(int argc, char **argv) {
     control_target t;
     int i = 1;
     for (; i < argc && argv[i][0] == '-'; i++) {
-        if (strcmp(argv[i], "--json") == 0) t.json = true;
-        else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc) t.socket = argv[++i];
-        else if (strcmp(argv[i], "-u") == 0 && i + 1 < argc) t.url = argv[++i];
-        else if (strcmp(argv[i], "-h") == 0) return usage(stdout, 0);
-        else return usage(stderr, 2);
+        if (strcmp(argv[i], "--json") == 0)
+            t.json = true;
+        else if (strcmp(argv[i], "-s") == 0 && i + 1 < argc)
+            t.socket = argv[++i];
+        else if (strcmp(argv[i], "-u") == 0 && i + 1 < argc)
+            t.url = argv[++i];
+        else if (strcmp(argv[i], "-h") == 0)
+            return usage(stdout, 0);
+        else
+            return usage(stderr, 2);
     }
     return run(&t, argc - i, argv + i);
 }

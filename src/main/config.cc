@@ -5,6 +5,7 @@
 #include "main/config_reader.h"
 #include "proto/room_name.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <string.h>
@@ -34,9 +35,12 @@ static void complain(loading *l, const config_place *place, const std::string &t
     l->out->errors.push_back({place->file, place->line, text});
 }
 
-static std::string did_you_mean(const char *nearest) { return nearest ? std::string("; did you mean \"") + nearest + "\"?" : ""; }
+static std::string did_you_mean(const char *nearest) {
+    return nearest ? std::string("; did you mean \"") + nearest + "\"?" : "";
+}
 
-// "route /ws" is kind "route", name "/ws". Host-bound routes with one path are told apart by what follows: [route /ws a].
+// "route /ws" is kind "route", name "/ws". Host-bound routes with one path are told apart by what follows: [route /ws
+// a].
 static void split(const std::string &text, std::string *kind, std::string *name) {
     size_t space = text.find(' ');
     *kind = text.substr(0, space);
@@ -59,7 +63,9 @@ static void *make_object(loading *l, const std::string &kind, const std::string 
     return &l->rooms[name];
 }
 
-static bool takes_name(const std::string &kind) { return kind == "listener" || kind == "route" || kind == "room"; }
+static bool takes_name(const std::string &kind) {
+    return kind == "listener" || kind == "route" || kind == "room";
+}
 
 static void on_section(void *context, const char *text, const config_place *place) {
     auto *l = static_cast<loading *>(context);
@@ -72,14 +78,18 @@ static void on_section(void *context, const char *text, const config_place *plac
         is_known = is_known || known(k);
     state.object = nullptr;
     if (!is_known) {
-        complain(l, place, "unknown section [" + state.kind + "]" +
-                               did_you_mean(nearest_name(state.kind, section_kinds, sizeof section_kinds / sizeof *section_kinds)));
+        complain(
+            l, place,
+            "unknown section [" + state.kind + "]" +
+                did_you_mean(nearest_name(state.kind, section_kinds, sizeof section_kinds / sizeof *section_kinds)));
     } else if (takes_name(state.kind) == name.empty()) {
-        complain(l, place, name.empty() ? "[" + state.kind + "] needs a name: [" + state.kind + " NAME]"
-                                        : "[" + state.kind + "] takes no name");
+        complain(l, place,
+                 name.empty() ? "[" + state.kind + "] needs a name: [" + state.kind + " NAME]"
+                              : "[" + state.kind + "] takes no name");
     } else if (l->sections.count(text) && l->sections[text].object) {
-        complain(l, place, "[" + std::string(text) + "] is there already, at " + l->places[text].file + ":" +
-                               std::to_string(l->places[text].line));
+        complain(l, place,
+                 "[" + std::string(text) + "] is there already, at " + l->places[text].file + ":" +
+                     std::to_string(l->places[text].line));
         return;
     } else {
         state.object = make_object(l, state.kind, name);
@@ -97,13 +107,16 @@ static std::string unknown_option(const std::string &kind, const char *name) {
            did_you_mean(nearest_name(name, names.data(), names.size()));
 }
 
-static bool repeats(const option_row *row) { return row->type == option_type::list || row->type == option_type::lines; }
+static bool repeats(const option_row *row) {
+    return row->type == option_type::list || row->type == option_type::lines;
+}
 
 static void clear_list(const option_row *row, void *object) {
     reinterpret_cast<std::vector<std::string> *>(static_cast<char *>(object) + row->offset)->clear();
 }
 
-static void on_option(void *context, const char *section, const char *name, const char *text, const config_place *place) {
+static void on_option(void *context, const char *section, const char *name, const char *text,
+                      const config_place *place) {
     auto *l = static_cast<loading *>(context);
     auto at = l->sections.find(section);
     if (at == l->sections.end()) return complain(l, place, "\"" + std::string(name) + "\" stands before any [section]");
@@ -113,9 +126,11 @@ static void on_option(void *context, const char *section, const char *name, cons
     if (!row) return complain(l, place, unknown_option(s->kind, name));
     auto [given, first] = s->given.try_emplace(name, *place);
     if (!first && !repeats(row))
-        return complain(l, place, "\"" + std::string(name) + "\" is there already, at line " + std::to_string(given->second.line));
+        return complain(
+            l, place, "\"" + std::string(name) + "\" is there already, at line " + std::to_string(given->second.line));
     std::string value = text, why;
-    if (!config_expand(&value, row->type == option_type::secret, &why)) return complain(l, place, std::string(name) + ": " + why);
+    if (!config_expand(&value, row->type == option_type::secret, &why))
+        return complain(l, place, std::string(name) + ": " + why);
     if (first && repeats(row)) clear_list(row, s->object);
     error e;
     if (!option_parse(row, value, s->object, &e)) complain(l, place, std::string(name) + ": " + e.text);
@@ -127,7 +142,8 @@ static void on_error(void *context, const config_place *place, const std::string
 }
 
 // Longest first, so that the first match is the one that counts.
-template <typename T, typename F> static void take_longest_first(std::map<std::string, T> *from, std::vector<T> *to, F size) {
+template <typename T, typename F>
+static void take_longest_first(std::map<std::string, T> *from, std::vector<T> *to, F size) {
     std::multimap<size_t, T *, std::greater<size_t>> order;
     for (auto &[name, object] : *from)
         order.emplace(size(object), &object);
@@ -142,7 +158,10 @@ bool config_load(const char *file, config *out) {
     config_sink sink = {on_section, on_option, on_error, &l};
     config_read(file, &sink);
     take_longest_first(&l.routes, &out->relay.routes, [](const route &r) { return r.path.size(); });
-    take_longest_first(&l.rooms, &out->relay.rooms, [](const room_rule &r) { return r.pattern.size(); });
+    take_longest_first(
+        &l.rooms, &out->relay.rooms, [](const room_rule &r) { // an exact name before a pattern of its length
+            return r.pattern.size() - static_cast<size_t>(std::count(r.pattern.begin(), r.pattern.end(), '*'));
+        });
     for (auto &[name, listener] : l.listeners)
         out->relay.listeners.push_back(std::move(listener));
     config_check(out, file, &l.places);
@@ -202,14 +221,17 @@ void config_print_help_ini(buffer *out) {
 static void print_mdoc_text(const char *text, buffer *out) {
     if (*text == '.' || *text == '\'') buffer_append(out, "\\&");
     for (; *text; text++) {
-        if (*text == '\\') buffer_append(out, "\\e");
-        else buffer_append_char(out, *text);
+        if (*text == '\\')
+            buffer_append(out, "\\e");
+        else
+            buffer_append_char(out, *text);
     }
     buffer_append(out, "\n");
 }
 
 void config_print_help_mdoc(buffer *out) {
-    static const char *const heads[] = {"[belfry]", "[listener NAME]", "[route PATH]", "[room PATTERN]", "[broker]", "[control]"};
+    static const char *const heads[] = {"[belfry]",       "[listener NAME]", "[route PATH]",
+                                        "[room PATTERN]", "[broker]",        "[control]"};
     size_t head = 0;
     const char *section = "";
     for (size_t i = 0; i < config_row_count; i++) {

@@ -1,5 +1,6 @@
-// The ini file: reading, checking, and the structs that the rest of the daemon works by. Main thread, before others start (and, later, at
-// reload). All errors of a file (and of what it includes) are found in one go, each with file, line and, where it helps, the nearest known name.
+// The ini file: reading, checking, and the structs that the rest of the daemon works by. Main thread, before others
+// start (and, later, at reload). All errors of a file (and of what it includes) are found in one go, each with file,
+// line and, where it helps, the nearest known name.
 #pragma once
 
 #include "base/options.h"
@@ -56,7 +57,7 @@ struct config {
     control_options control;
     relay_settings relay;
     struct broker_settings link; // made from `broker`
-    uint32_t worker_count;           // made from core.workers
+    uint32_t worker_count;       // made from core.workers
     std::vector<config_error> errors;
     std::vector<config_error> warnings;
 };

@@ -42,13 +42,15 @@ static void check_core(checking *c) {
 
 static void check_tls(checking *c, const std::string &section, listener_settings *l) {
     if (!l->tls) {
-        if (!l->certificate.empty() || !l->private_key.empty()) complain(c, section, "certificate", "is given, but tls = no");
+        if (!l->certificate.empty() || !l->private_key.empty())
+            complain(c, section, "certificate", "is given, but tls = no");
         return;
     }
     if (l->certificate.empty()) return complain(c, section, nullptr, "tls = yes needs certificate and private_key");
     if (l->certificate.size() != l->private_key.size())
         return complain(c, section, "private_key",
-                        std::to_string(l->certificate.size()) + " certificates, but " + std::to_string(l->private_key.size()) + " keys");
+                        std::to_string(l->certificate.size()) + " certificates, but " +
+                            std::to_string(l->private_key.size()) + " keys");
     std::vector<tls_certificate> pairs;
     for (size_t i = 0; i < l->certificate.size(); i++)
         pairs.push_back({l->certificate[i].c_str(), l->private_key[i].c_str()});
@@ -87,17 +89,30 @@ static void check_route(checking *c, const route *r, std::set<std::string> *seen
     std::string section = "route " + r->path;
     if (!c->places->count(section))
         for (const auto &[text, place] : *c->places)
-            if (text.compare(0, section.size() + 1, section + " ") == 0 && text.find('\n') == std::string::npos) section = text;
-    if (r->path.empty() || r->path[0] != '/') complain(c, section, nullptr, "[" + section + "]: a route's path begins with /");
-    if (!seen->insert(r->host + " " + r->path).second) complain(c, section, nullptr, "another route has the same host and path");
+            if (text.compare(0, section.size() + 1, section + " ") == 0 && text.find('\n') == std::string::npos)
+                section = text;
+    if (r->path.empty() || r->path[0] != '/')
+        complain(c, section, nullptr, "[" + section + "]: a route's path begins with /");
+    if (!seen->insert(r->host + " " + r->path).second)
+        complain(c, section, nullptr, "another route has the same host and path");
     for (const std::string &pattern : r->join_on_connect) {
         std::string wrong = check_template(pattern);
         if (!wrong.empty()) complain(c, section, "join_on_connect", wrong);
     }
     if (r->send_queue < r->max_message + 1024)
-        complain(c, section, "send_queue", "must be at least max_message + 1k, or a message that one client may send could not reach another");
+        complain(c, section, "send_queue",
+                 "must be at least max_message + 1k, or a message that one client may send could not reach another");
     if (r->send_queue < c->out->broker.max_message + 1024)
-        complain(c, section, "send_queue", "must be at least [broker] max_message + 1k, or every client would be closed as slow");
+        complain(c, section, "send_queue",
+                 "must be at least [broker] max_message + 1k, or every client would be closed as slow");
+}
+
+static void check_room(checking *c, const room_rule *r) {
+    std::string section = "room " + r->pattern;
+    if (const char *bad = room_name_check(r->pattern))
+        complain(c, section, nullptr, "[" + section + "]: " + bad);
+    else if (room_name_reserved(r->pattern))
+        complain(c, section, nullptr, "[" + section + "]: names with @ are Belfry's own");
 }
 
 static void check_broker(checking *c) {
@@ -133,6 +148,8 @@ void config_check(config *out, const char *file, const config_places *places) {
     std::set<std::string> seen;
     for (const route &r : out->relay.routes)
         check_route(&c, &r, &seen);
+    for (const room_rule &r : out->relay.rooms)
+        check_room(&c, &r);
     check_broker(&c);
     check_control(&c);
     out->relay.max_connections = out->core.max_connections;

@@ -1,4 +1,5 @@
-// What can only be checked when the whole file is read: what must be there, what goes together, files that must load. Main thread.
+// What can only be checked when the whole file is read: what must be there, what goes together, files that must load.
+// Main thread.
 #pragma once
 
 #include "main/config.h"

@@ -1,6 +1,6 @@
 // Reading ini files through inih with a line reader of our own. Main thread.
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#include <config.h>
 #endif
 
 #include "main/config_reader.h"
@@ -59,23 +59,32 @@ static bool check_line(reading *r, const std::string &line) {
     return true;
 }
 
-// inih's reader: one line, or what is left of it after a check; a line that does not fit is reported and passed over.
+// inih's reader: one line, or an empty one in place of a line that was dealt with here.
 static char *next_line(char *out, int size, void *context) {
     auto *r = static_cast<reading *>(context);
-    if (!fgets(out, size, r->file)) return nullptr;
-    r->place.line++;
-    size_t n = strlen(out);
-    if (n + 1 == static_cast<size_t>(size) && out[n - 1] != '\n') {
-        int c = fgetc(r->file);
-        if (c != EOF && c != '\n') {
-            while ((c = fgetc(r->file)) != EOF && c != '\n') {}
-            r->sink->error(r->sink->context, &r->place,
-                           "the line is longer than " + std::to_string(size - 2) + " characters: repeat the option instead");
-            strcpy(out, "\n"); // NOLINT: size is at least 200
-            return out;
-        }
+    size_t n = 0, most = static_cast<size_t>(size) - 2; // room for the newline and the NUL
+    bool too_long = false, has_nul = false;
+    int c;
+    while ((c = fgetc(r->file)) != EOF && c != '\n') {
+        has_nul = has_nul || c == 0;
+        too_long = too_long || n == most;
+        if (n < most) out[n++] = static_cast<char>(c);
     }
-    if (!check_line(r, text_of(out))) strcpy(out, "\n"); // NOLINT: ditto
+    if (c == EOF && n == 0) return nullptr;
+    r->place.line++;
+    out[n] = 0;
+    if (has_nul)
+        r->sink->error(r->sink->context, &r->place, "the line has a NUL byte: is it a text file?");
+    else if (too_long)
+        r->sink->error(r->sink->context, &r->place,
+                       "the line is longer than " + std::to_string(most) + " characters: repeat the option instead");
+    else if (check_line(r, text_of(out))) {
+        out[n] = '\n';
+        out[n + 1] = 0;
+        return out;
+    }
+    out[0] = '\n';
+    out[1] = 0;
     return out;
 }
 
@@ -104,7 +113,8 @@ static int on_option(void *context, const char *section, const char *name, const
 
 static void read_file(const char *file, const config_sink *sink, int depth) {
     reading r = {nullptr, {file, 0}, sink, depth};
-    if (depth > include_depth_max) return sink->error(sink->context, &r.place, "includes go deeper than 8: is it a circle?");
+    if (depth > include_depth_max)
+        return sink->error(sink->context, &r.place, "includes go deeper than 8: is it a circle?");
     r.file = fopen(file, "re");
     if (!r.file) return sink->error(sink->context, &r.place, std::string("can't read it: ") + strerror(errno));
     ini_parse_stream(next_line, &r, on_option, &r);
@@ -114,7 +124,8 @@ static void read_file(const char *file, const config_sink *sink, int depth) {
 
 void config_read(const char *file, const config_sink *sink) {
 #if defined(HAVE_DECL_INI_MAX_LINE) && HAVE_DECL_INI_MAX_LINE
-    // Debian's inih has these at run time; elsewhere lines are bounded by the 200 that it was compiled with, and said to be.
+    // Debian's inih has these at run time; elsewhere lines are bounded by the 200 that it was compiled with, and said
+    // to be.
     ini_use_stack = false;
     ini_max_line = 8192;
     ini_initial_alloc = 8192;

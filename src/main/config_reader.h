@@ -1,5 +1,6 @@
-// From a file to (section, name, value) with file and line: inih does the splitting, this does what inih leaves out: line numbers, lines that
-// are too long, names that would be cut, indented lines, empty sections, includes, ${ENV}. Main thread.
+// From a file to (section, name, value) with file and line: inih does the splitting, this does what inih leaves out:
+// line numbers, lines that are too long, names that would be cut, indented lines, empty sections, includes, ${ENV}.
+// Main thread.
 #pragma once
 
 #include "main/config.h"
@@ -13,10 +14,12 @@ struct config_sink {
     void *context; // borrowed
 };
 
-// Reads the file and, at `include = GLOB` lines, what that names (relative to the including file; sorted; eight deep at the most).
+// Reads the file and, at `include = GLOB` lines, what that names (relative to the including file; sorted; eight deep at
+// the most).
 void config_read(const char *file, const config_sink *sink);
 
-// Replaces ${NAME} by the environment's value and, where `secret`, file:PATH by the first line of that file. False with a reason.
+// Replaces ${NAME} by the environment's value and, where `secret`, file:PATH by the first line of that file. False with
+// a reason.
 [[nodiscard]] bool config_expand(std::string *value, bool secret, std::string *why);
 
 } // namespace belfry

@@ -1,4 +1,5 @@
-// One row per option. From here come parsing, defaults, bounds, -T, --help-config, and the option part of belfry.ini(5).
+// One row per option. From here come parsing, defaults, bounds, -T, --help-config, and the option part of
+// belfry.ini(5).
 #include "main/config.h"
 
 #include <limits.h>
@@ -26,8 +27,8 @@ using t = option_type;
 const option_row config_rows[] = {
     {"belfry", "workers", t::text, FIELD(core_options, workers), "auto", 0, 0, nullptr, false,
      "threads that hold connections, 1 to 64; auto = one a CPU"},
-    {"belfry", "max_connections", t::integer, FIELD(core_options, max_connections), "100000", 1, 16000000, nullptr, false,
-     "of the whole process; above it a handshake is answered 503"},
+    {"belfry", "max_connections", t::integer, FIELD(core_options, max_connections), "100000", 1, 16000000, nullptr,
+     false, "of the whole process; above it a handshake is answered 503"},
     {"belfry", "log", t::text, FIELD(core_options, log), "stderr", 0, 0, nullptr, false, "stderr, syslog or a file"},
     {"belfry", "log_level", t::choice, FIELD(core_options, log_level), "info", 0, 0, levels, false,
      "error, warn, info or debug: what is less urgent is not written"},
@@ -46,12 +47,13 @@ const option_row config_rows[] = {
      "PEM chain, leaf first; repeats in pairs with private_key, chosen by SNI"},
     {"listener", "private_key", t::lines, FIELD(listener_settings, private_key), "", 0, 0, nullptr, false,
      "PEM key of the certificate at the same position"},
-    {"listener", "handshake_timeout", t::duration, FIELD(listener_settings, handshake_timeout), "10s", 100, 10 * minute, nullptr, false,
-     "for TLS and the whole request head together, so that idle strangers don't stay"},
-    {"listener", "max_handshakes", t::integer, FIELD(listener_settings, max_handshakes), "1024", 1, 1000000, nullptr, false,
-     "TLS handshakes under way at once, per thread; others wait, since each holds about 40 KB"},
+    {"listener", "handshake_timeout", t::duration, FIELD(listener_settings, handshake_timeout), "10s", 100, 10 * minute,
+     nullptr, false, "for TLS and the whole request head together, so that idle strangers don't stay"},
+    {"listener", "max_handshakes", t::integer, FIELD(listener_settings, max_handshakes), "1024", 1, 1000000, nullptr,
+     false, "TLS handshakes under way at once, per thread; others wait, since each holds about 40 KB"},
 
-    {"route", "mode", t::choice, FIELD(route, mode), "rooms", 0, 0, modes, false, "rooms = WebSocket clients that join rooms"},
+    {"route", "mode", t::choice, FIELD(route, mode), "rooms", 0, 0, modes, false,
+     "rooms = WebSocket clients that join rooms"},
     {"route", "host", t::text, FIELD(route, host), "", 0, 0, nullptr, false, "only for this Host; empty = any"},
     {"route", "protocol", t::choice, FIELD(route, protocol), "json", 0, 0, protocols, false,
      "for clients that name no subprotocol"},

@@ -1,5 +1,5 @@
-// The control API: which path does what, and the questions to workers. Commands are in control_commands.cc, status in control_status.cc.
-// Main thread.
+// The control API: which path does what, and the questions to workers. Commands are in control_commands.cc, status in
+// control_status.cc. Main thread.
 #include "main/control_api.h"
 
 #include "main/control_commands.h"
@@ -13,13 +13,16 @@ namespace belfry {
 
 static constexpr uint64_t limit_default = 100, limit_max = 10000;
 
-void control_api_init(control_api *a, node *n, const config *settings, const std::vector<bound_listener> *listeners, loop *on) {
+void control_api_init(control_api *a, node *n, const config *settings, const std::vector<bound_listener> *listeners,
+                      loop *on) {
     struct clock now;
     clock_refresh(&now);
     *a = {n, settings, listeners, nullptr, json_reader_new(), now.wall_ms, on};
 }
 
-void control_api_destroy(control_api *a) { json_reader_free(a->reader); }
+void control_api_destroy(control_api *a) {
+    json_reader_free(a->reader);
+}
 
 // The decoded value of a query parameter; empty where there is none.
 static std::string parameter(view query, view wanted) {
@@ -67,7 +70,8 @@ static void rooms_done(query *q, void *context, uint64_t) {
             view line = next_line(&rest);
             size_t tab = line.find('\t');
             uint64_t n = 0;
-            if (tab != view::npos && bytes_parse_uint(line.substr(tab + 1), &n)) merged[std::string(line.substr(0, tab))] += n;
+            if (tab != view::npos && bytes_parse_uint(line.substr(tab + 1), &n))
+                merged[std::string(line.substr(0, tab))] += n;
         }
     buffer out = {};
     buffer_append(&out, "{\"rooms\":[");
@@ -117,23 +121,28 @@ static void status_done(query *q, void *context, uint64_t tag) {
 static void get_rooms(control_api *a, control_conn *c, const control_request *q) {
     uint64_t limit;
     if (limit_of(c, q->query, &limit))
-        node_query(a->node, query_type::rooms, view(), parameter(q->query, "after"), limit, rooms_done, control_ref(c), 0);
+        node_query(a->node, query_type::rooms, view(), parameter(q->query, "after"), limit, rooms_done, control_ref(c),
+                   0);
 }
 
 static void get_connections(control_api *a, control_conn *c, const control_request *q) {
     uint64_t limit;
     conn_id id;
     std::string after = parameter(q->query, "after");
-    if (!after.empty() && !conn_id_parse(after, &id)) return control_reply_error(c, 400, "after: no connection id of this node", view());
-    if (!parameter(q->query, "user").empty()) return control_reply_error(c, 501, "user: there are no users yet", view());
+    if (!after.empty() && !conn_id_parse(after, &id))
+        return control_reply_error(c, 400, "after: no connection id of this node", view());
+    if (!parameter(q->query, "user").empty())
+        return control_reply_error(c, 501, "user: there are no users yet", view());
     if (limit_of(c, q->query, &limit))
-        node_query(a->node, query_type::connections, parameter(q->query, "room"), after, limit, connections_done, control_ref(c), 0);
+        node_query(a->node, query_type::connections, parameter(q->query, "room"), after, limit, connections_done,
+                   control_ref(c), 0);
 }
 
 static void with_room(control_api *a, control_conn *c, const control_request *q, view encoded) {
     std::string room(encoded.size(), 0);
     size_t size = 0;
-    if (!uri_decode(encoded, false, room.data(), &size)) return control_reply_error(c, 400, "the room's name is badly percent-encoded", view());
+    if (!uri_decode(encoded, false, room.data(), &size))
+        return control_reply_error(c, 400, "the room's name is badly percent-encoded", view());
     room.resize(size);
     if (const char *bad = room_name_check(room)) return control_reply_error(c, 400, bad, view());
     if (q->method == "POST") return control_publish_body(a, c, room, q->body);
@@ -143,7 +152,8 @@ static void with_room(control_api *a, control_conn *c, const control_request *q,
 
 static void ready(control_api *a, control_conn *c) {
     if (node_ready(a->node)) return control_reply(c, 200, "text/plain", "ready\n", view());
-    control_reply(c, 503, "text/plain", a->node->stopping ? "stopping\n" : "the broker is out of reach\n", "Retry-After: 1\r\n");
+    control_reply(c, 503, "text/plain", a->node->stopping ? "stopping\n" : "the broker is out of reach\n",
+                  "Retry-After: 1\r\n");
 }
 
 struct api_path {
@@ -152,14 +162,19 @@ struct api_path {
 };
 
 static const api_path paths[] = {
-    {"GET", "/healthz", [](control_api *, control_conn *c, const control_request *) { control_reply(c, 200, "text/plain", "alive\n", view()); }},
+    {"GET", "/healthz",
+     [](control_api *, control_conn *c, const control_request *) {
+         control_reply(c, 200, "text/plain", "alive\n", view());
+     }},
     {"GET", "/readyz", [](control_api *a, control_conn *c, const control_request *) { ready(a, c); }},
-    {"POST", "/v1/commands", [](control_api *a, control_conn *c, const control_request *q) { control_run_commands(a, c, q->body); }},
+    {"POST", "/v1/commands",
+     [](control_api *a, control_conn *c, const control_request *q) { control_run_commands(a, c, q->body); }},
     {"GET", "/v1/rooms", get_rooms},
     {"GET", "/v1/connections", get_connections},
     {"GET", "/v1/status",
      [](control_api *a, control_conn *c, const control_request *) {
-         node_query(a->node, query_type::status, view(), view(), 1, status_done, control_ref(c), reinterpret_cast<uint64_t>(a));
+         node_query(a->node, query_type::status, view(), view(), 1, status_done, control_ref(c),
+                    reinterpret_cast<uint64_t>(a));
      }},
 };
 

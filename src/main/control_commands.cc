@@ -69,7 +69,8 @@ static void publish(control_api *a, batch *b, size_t index, const command *c) {
     frame *source = frame_copy(c->data);
     bool sent = true;
     for (size_t i = 0; i < c->room_count && sent; i++)
-        sent = node_publish(a->node, c->rooms[i], source, frame_view(source), c->kind, c->from, c->except, c->except_count, job);
+        sent = node_publish(a->node, c->rooms[i], source, frame_view(source), c->kind, c->from, c->except,
+                            c->except_count, job);
     frame_unref(source);
     publish_job_settle(job, 0, sent);
 }
@@ -108,7 +109,8 @@ void control_run_commands(control_api *a, control_conn *c, view body) {
         frame *padded = frame_copy(body);
         bool fine = json_each_element(a->reader, frame_view(padded), collect, &sources, &e);
         frame_unref(padded);
-        if (sources.size() > control_commands_max) return control_reply_error(c, 413, "more than 1000 commands in one request", view());
+        if (sources.size() > control_commands_max)
+            return control_reply_error(c, 413, "more than 1000 commands in one request", view());
         if (!fine) return control_reply_error(c, 400, e.text, view());
     } else {
         sources.emplace_back(body);

@@ -27,7 +27,7 @@ struct control_http {
     std::string token;
     size_t body_max;
     control_handler handler;
-    void *context; // borrowed
+    void *context;                             // borrowed
     std::vector<control_listener *> listeners; // owned
     std::vector<std::string> addresses;
     link connections;
@@ -41,7 +41,7 @@ struct control_conn {
     struct timer timer;
     uint32_t references;
     bool needs_token, handling, keep_alive, ending;
-    bool serving; // the loop over pipelined requests runs further up the stack
+    bool serving;   // the loop over pipelined requests runs further up the stack
     buffer in, out; // owned
 };
 
@@ -68,10 +68,14 @@ static void close_conn(control_conn *c) {
     control_unref(c);
 }
 
-static void deadline(control_conn *c, uint64_t ms) { wheel_set(c->of->timers, &c->timer, c->of->on->clock.monotonic_ms, ms); }
+static void deadline(control_conn *c, uint64_t ms) {
+    wheel_set(c->of->timers, &c->timer, c->of->on->clock.monotonic_ms, ms);
+}
 
 // The main thread's wheel has one function for all timers: control connections are its only ones.
-void control_http_fire(timer *t, void *) { close_conn(BELFRY_CONTAINER_OF(t, control_conn, timer)); }
+void control_http_fire(timer *t, void *) {
+    close_conn(BELFRY_CONTAINER_OF(t, control_conn, timer));
+}
 
 // ---------------------------------------------------------------- out
 
@@ -102,9 +106,9 @@ void control_reply(control_conn *c, int status, view type, view body, view extra
     if (!c->of) return;
     c->handling = false;
     c->ending = c->ending || !c->keep_alive;
-    buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %.*s\r\nContent-Length: %zu\r\nConnection: %s\r\n%.*s\r\n", status,
-                  http1_reason(status), static_cast<int>(type.size()), type.data(), body.size(), c->ending ? "close" : "keep-alive",
-                  static_cast<int>(extra.size()), extra.data());
+    buffer_printf(&c->out, "HTTP/1.1 %d %s\r\nContent-Type: %.*s\r\nContent-Length: %zu\r\nConnection: %s\r\n%.*s\r\n",
+                  status, http1_reason(status), static_cast<int>(type.size()), type.data(), body.size(),
+                  c->ending ? "close" : "keep-alive", static_cast<int>(extra.size()), extra.data());
     buffer_append(&c->out, body);
     flush(c);
     if (c->of && !c->ending) serve(c);
@@ -135,7 +139,8 @@ static bool token_fits(const control_conn *c, const http1_request *q) {
 
 // A whole head is there: the body, if it is, and the handler.
 static void on_head(control_conn *c, const http1_request *q) {
-    if (c->needs_token && !token_fits(c, q)) return refuse(c, 401, "a valid Authorization: Bearer TOKEN is needed", "WWW-Authenticate: Bearer\r\n");
+    if (c->needs_token && !token_fits(c, q))
+        return refuse(c, 401, "a valid Authorization: Bearer TOKEN is needed", "WWW-Authenticate: Bearer\r\n");
     if (q->chunked) return refuse(c, 411, "send Content-Length, not chunks", view());
     if (q->content_length > c->of->body_max) return refuse(c, 413, "the body is too large", view());
     size_t whole = q->head_size + q->content_length;
@@ -150,7 +155,8 @@ static void on_head(control_conn *c, const http1_request *q) {
     }
     c->keep_alive = q->keep_alive;
     c->handling = true;
-    control_request request = {q->method, q->path, q->query, buffer_view(&c->in).substr(q->head_size, q->content_length)};
+    control_request request = {q->method, q->path, q->query,
+                               buffer_view(&c->in).substr(q->head_size, q->content_length)};
     deadline(c, request_ms);
     stream_watch(&c->stream, 0);
     control_http *h = c->of;
@@ -184,7 +190,8 @@ static void serve(control_conn *c) {
     if (c->serving) return;
     c->serving = true;
     control_ref(c);
-    while (next_request(c)) {}
+    while (next_request(c)) {
+    }
     c->serving = false;
     control_unref(c);
 }
@@ -248,8 +255,9 @@ static bool open_listener(control_http *h, const std::string &text, error *e) {
     return true;
 }
 
-control_http *control_http_new(loop *on, wheel *timers, const std::vector<std::string> &listen, const std::string &token, size_t body_max,
-                               control_handler handler, void *context, error *e) {
+control_http *control_http_new(loop *on, wheel *timers, const std::vector<std::string> &listen,
+                               const std::string &token, size_t body_max, control_handler handler, void *context,
+                               error *e) {
     auto *h = new control_http{on, timers, token, body_max, handler, context, {}, {}, {}, 0};
     list_init(&h->connections);
     for (const std::string &text : listen) {
@@ -272,6 +280,8 @@ void control_http_free(control_http *h) {
     delete h;
 }
 
-const std::vector<std::string> &control_http_addresses(const control_http *h) { return h->addresses; }
+const std::vector<std::string> &control_http_addresses(const control_http *h) {
+    return h->addresses;
+}
 
 } // namespace belfry

@@ -1,5 +1,6 @@
-// A small HTTP/1.1 server for the control API: unix sockets and loopback TCP, keep-alive, one request at a time a connection, bodies by
-// Content-Length up to a bound. On the main thread's loop. Not for the public: clients there meet relay/.
+// A small HTTP/1.1 server for the control API: unix sockets and loopback TCP, keep-alive, one request at a time a
+// connection, bodies by Content-Length up to a bound. On the main thread's loop. Not for the public: clients there meet
+// relay/.
 #pragma once
 
 #include "base/bytes.h"
@@ -25,10 +26,11 @@ struct control_request {
 // Answers with control_reply, in the handler or later; exactly once.
 using control_handler = void (*)(control_conn *c, const control_request *q, void *context);
 
-// Listens on the addresses (already checked by the config). Requests on TCP must carry the token, on unix sockets the file's mode guards.
-// Null with a reason. `body_max` in bytes: a larger body is answered 413.
-[[nodiscard]] control_http *control_http_new(loop *on, wheel *timers, const std::vector<std::string> &listen, const std::string &token,
-                                             size_t body_max, control_handler handler, void *context, error *e);
+// Listens on the addresses (already checked by the config). Requests on TCP must carry the token, on unix sockets the
+// file's mode guards. Null with a reason. `body_max` in bytes: a larger body is answered 413.
+[[nodiscard]] control_http *control_http_new(loop *on, wheel *timers, const std::vector<std::string> &listen,
+                                             const std::string &token, size_t body_max, control_handler handler,
+                                             void *context, error *e);
 // The wheel of the main thread must fire through this.
 void control_http_fire(timer *t, void *context);
 // Closes everything, also requests under way.

@@ -1,6 +1,6 @@
 // The status object. Main thread.
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#include <config.h>
 #else
 #define PACKAGE_VERSION "unknown"
 #endif
@@ -15,7 +15,9 @@
 
 namespace belfry {
 
-static unsigned long long big(uint64_t n) { return n; }
+static unsigned long long big(uint64_t n) {
+    return n;
+}
 
 static void write_listeners(const control_api *a, buffer *out) {
     buffer_append(out, ",\"listeners\":[");
@@ -41,14 +43,16 @@ static void write_counters(const counters *n, buffer *out) {
     buffer_printf(out,
                   ",\"accepted\":%llu,\"handshakes\":%llu,\"messages_in\":%llu,\"bytes_in\":%llu,\"deliveries\":%llu,"
                   "\"bytes_out\":%llu,\"pings_in\":%llu,\"pings_out\":%llu,\"turns\":%llu",
-                  big(n->accepted), big(n->handshakes), big(n->messages_in), big(n->bytes_in), big(n->deliveries), big(n->bytes_out),
-                  big(n->pings_in), big(n->pings_out), big(n->turns));
+                  big(n->accepted), big(n->handshakes), big(n->messages_in), big(n->bytes_in), big(n->deliveries),
+                  big(n->bytes_out), big(n->pings_in), big(n->pings_out), big(n->turns));
     buffer_append(out, ",\"refused\":{");
     for (int i = 0; i < refuse_reason_count; i++)
-        buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", refuse_reason_name(static_cast<refuse_reason>(i)), big(n->refused[i]));
+        buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", refuse_reason_name(static_cast<refuse_reason>(i)),
+                      big(n->refused[i]));
     buffer_append(out, "},\"dropped\":{");
     for (int i = 0; i < drop_reason_count; i++)
-        buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", drop_reason_name(static_cast<drop_reason>(i)), big(n->dropped[i]));
+        buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", drop_reason_name(static_cast<drop_reason>(i)),
+                      big(n->dropped[i]));
     buffer_append(out, "},\"closed\":{");
     bool first = true;
     for (const close_count &e : n->closed) {
@@ -63,20 +67,25 @@ static void write_broker(const control_api *a, buffer *out) {
     const broker *b = a->node->broker;
     const broker_counters *n = &b->count;
     buffer_printf(out,
-                  ",\"broker\":{\"type\":\"%s\",\"ready\":%s,\"received\":%llu,\"published\":%llu,\"oversized\":%llu,\"malformed\":%llu,"
+                  ",\"broker\":{\"type\":\"%s\",\"ready\":%s,\"received\":%llu,\"published\":%llu,\"oversized\":%llu,"
+                  "\"malformed\":%llu,"
                   "\"reconnects\":%llu,\"subscriptions\":%llu}",
-                  a->settings->broker.type == 1 ? "redis" : "memory", b->ops->ready(b) ? "true" : "false", big(n->received),
-                  big(n->published), big(n->oversized), big(n->malformed), big(n->reconnects), big(n->subscriptions));
-    buffer_printf(out, ",\"commands\":%llu,\"command_errors\":%llu,\"publishes_dropped\":%llu,\"stalls\":%llu", big(a->node->commands),
-                  big(a->node->command_errors), big(a->node->publishes_dropped), big(a->node->stalls));
+                  a->settings->broker.type == 1 ? "redis" : "memory", b->ops->ready(b) ? "true" : "false",
+                  big(n->received), big(n->published), big(n->oversized), big(n->malformed), big(n->reconnects),
+                  big(n->subscriptions));
+    buffer_printf(out, ",\"commands\":%llu,\"command_errors\":%llu,\"publishes_dropped\":%llu,\"stalls\":%llu",
+                  big(a->node->commands), big(a->node->command_errors), big(a->node->publishes_dropped),
+                  big(a->node->stalls));
 }
 
 static void write_memory(const shard_status *sum, buffer *out) {
-    buffer_printf(out,
-                  ",\"memory\":{\"connections\":%llu,\"queues\":%llu,\"memberships\":%llu,\"tables\":%llu,\"in_flight\":%lld},"
-                  "\"writes\":%llu,\"encodes\":%llu,\"accept_exhausted\":%llu",
-                  big(sum->conn_bytes), big(sum->chunk_bytes), big(sum->membership_bytes), big(sum->table_bytes),
-                  static_cast<long long>(message_bytes_in_flight()), big(sum->writes), big(message_encodes()), big(sum->accept_exhausted));
+    buffer_printf(
+        out,
+        ",\"memory\":{\"connections\":%llu,\"queues\":%llu,\"memberships\":%llu,\"tables\":%llu,\"in_flight\":%lld},"
+        "\"writes\":%llu,\"encodes\":%llu,\"accept_exhausted\":%llu",
+        big(sum->conn_bytes), big(sum->chunk_bytes), big(sum->membership_bytes), big(sum->table_bytes),
+        static_cast<long long>(message_bytes_in_flight()), big(sum->writes), big(message_encodes()),
+        big(sum->accept_exhausted));
 }
 
 static shard_status add_up(const query *q) {
@@ -104,17 +113,20 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
     shard_status sum = add_up(q);
     struct clock now;
     clock_refresh(&now);
-    buffer_printf(out, "{\"version\":\"%s\",\"pid\":%d,\"node\":\"%.*s\",\"uptime\":%llu,\"workers\":%u,\"ready\":%s,\"stopping\":%s",
-                  PACKAGE_VERSION, getpid(), static_cast<int>(node_id().size()), node_id().data(),
-                  big((now.wall_ms - a->started_ms) / 1000), a->node->worker_count, node_ready(a->node) ? "true" : "false",
-                  a->node->stopping ? "true" : "false");
+    buffer_printf(
+        out,
+        "{\"version\":\"%s\",\"pid\":%d,\"node\":\"%.*s\",\"uptime\":%llu,\"workers\":%u,\"ready\":%s,\"stopping\":%s",
+        PACKAGE_VERSION, getpid(), static_cast<int>(node_id().size()), node_id().data(),
+        big((now.wall_ms - a->started_ms) / 1000), a->node->worker_count, node_ready(a->node) ? "true" : "false",
+        a->node->stopping ? "true" : "false");
     write_listeners(a, out);
-    buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu", big(sum.connections),
-                  a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
+    buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu",
+                  big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
     write_broker(a, out);
     write_memory(&sum, out);
-    buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu}}\n", big(log_count(log_level::error)), big(log_count(log_level::warn)));
+    buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu}}\n", big(log_count(log_level::error)),
+                  big(log_count(log_level::warn)));
 }
 
 } // namespace belfry

@@ -1,7 +1,7 @@
 // GET /v1/status: counters of all workers added up, as JSON. Main thread.
 #pragma once
 
-#include "main/control_api.h"
+#include "main/control_context.h"
 
 namespace belfry {
 

@@ -1,6 +1,6 @@
 // belfry(8): the command line, signals, and the main thread's loop.
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#include <config.h>
 #else
 #define PACKAGE_VERSION "unknown"
 #endif
@@ -48,10 +48,14 @@ static loop *signal_loop;
 
 static void on_signal(int number) {
     int saved = errno;
-    if (number == SIGTERM || number == SIGQUIT) pending_stop = pending_stop + 1;
-    else if (number == SIGINT) pending_kill = 1;
-    else if (number == SIGUSR1) pending_reopen = 1;
-    else pending_reload = 1;
+    if (number == SIGTERM || number == SIGQUIT)
+        pending_stop = pending_stop + 1;
+    else if (number == SIGINT)
+        pending_kill = 1;
+    else if (number == SIGUSR1)
+        pending_reopen = 1;
+    else
+        pending_reload = 1;
     loop_wake(signal_loop);
     errno = saved;
 }
@@ -69,7 +73,8 @@ static void catch_signals(loop *l) {
 
 static void stop(daemon *d, bool now) {
     if (!d->node.stopping || now) {
-        log_info("%s: %s", now ? "ending at once" : "stopping", now ? "a second signal, INT, or drain_timeout" : "saying goodbye to clients");
+        log_info("%s: %s", now ? "ending at once" : "stopping",
+                 now ? "a second signal, INT, or drain_timeout" : "saying goodbye to clients");
         node_stop(&d->node, now);
     }
     d->stop_deadline_ms = d->loop->clock.monotonic_ms + static_cast<uint64_t>(d->settings->core.drain_timeout);
@@ -104,8 +109,8 @@ static void raise_descriptor_limit(int64_t wanted) {
     r.rlim_cur = r.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &r) != 0) log_warn("can't raise the limit of open files: %s", strerror(errno));
     if (static_cast<int64_t>(r.rlim_cur) < wanted + 64)
-        log_info("max_connections is %lld, but at most %lld files may be open: accepting pauses there", static_cast<long long>(wanted),
-                 static_cast<long long>(r.rlim_cur));
+        log_info("max_connections is %lld, but at most %lld files may be open: accepting pauses there",
+                 static_cast<long long>(wanted), static_cast<long long>(r.rlim_cur));
 }
 
 // One socket a worker (the kernel spreads connections over them), but one for all of a unix path.
@@ -115,12 +120,20 @@ static bool open_address(daemon *d, const listener_settings *l, const std::strin
     bool shared = a.storage.ss_family == AF_UNIX;
     if (shared) d->unix_paths.push_back(text.substr(5));
     int fd = -1;
+    if (!shared) { // SO_REUSEPORT would let a second daemon of the same user take half of the connections: ask without
+                   // it first
+        fd = address_listen(&a, false, e);
+        if (fd < 0 || !address_of_socket(fd, &a)) return false;
+        close(fd);
+        fd = -1;
+    }
     for (uint32_t w = 0; w < d->node.worker_count; w++) {
         if (fd < 0 || !shared) {
             fd = address_listen(&a, !shared, e);
             if (fd < 0) return false;
             d->sockets.push_back(fd);
-            if (!address_of_socket(fd, &a)) return error_set(e, "%s: getsockname: %s", text.c_str(), strerror(errno)), false;
+            if (!address_of_socket(fd, &a))
+                return error_set(e, "%s: getsockname: %s", text.c_str(), strerror(errno)), false;
         }
         d->per_worker[w].push_back({fd, l});
     }
@@ -135,7 +148,8 @@ static bool open_all(daemon *d, error *e) {
         for (const std::string &text : l.listen)
             if (!open_address(d, &l, text, e)) return false;
     d->http = control_http_new(d->loop, &d->timers, d->settings->control.listen, d->settings->control.token,
-                               static_cast<size_t>(d->settings->broker.max_message) * 2 + 65536, control_api_handle, &d->api, e);
+                               static_cast<size_t>(d->settings->broker.max_message) * 2 + 65536, control_api_handle,
+                               &d->api, e);
     d->api.http = d->http;
     return d->http != nullptr;
 }
@@ -243,9 +257,12 @@ static int print(const buffer *b) {
 
 static int help_config(const char *form) {
     buffer out = {};
-    if (strcmp(form, "ini") == 0) config_print_help_ini(&out);
-    else if (strcmp(form, "mdoc") == 0) config_print_help_mdoc(&out);
-    else return usage(stderr, 2);
+    if (strcmp(form, "ini") == 0)
+        config_print_help_ini(&out);
+    else if (strcmp(form, "mdoc") == 0)
+        config_print_help_mdoc(&out);
+    else
+        return usage(stderr, 2);
     int code = print(&out);
     buffer_free(&out);
     return code;
@@ -256,8 +273,10 @@ static int with_config(const char *file, bool test, bool show) {
     int code = 0;
     if (!config_load(file, &settings)) {
         for (const config_error &e : settings.errors)
-            if (e.line) fprintf(stderr, "%s:%d: %s\n", e.file.c_str(), e.line, e.text.c_str());
-            else fprintf(stderr, "%s: %s\n", e.file.c_str(), e.text.c_str());
+            if (e.line)
+                fprintf(stderr, "%s:%d: %s\n", e.file.c_str(), e.line, e.text.c_str());
+            else
+                fprintf(stderr, "%s: %s\n", e.file.c_str(), e.text.c_str());
         code = 1;
     } else if (show) {
         buffer out = {};
@@ -282,13 +301,23 @@ int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "--help-config") == 0) return help_config(argv[2]);
     for (int ch; (ch = getopt(argc, argv, "c:tTvVh")) != -1;) {
         switch (ch) {
-        case 'c': file = optarg; break;
-        case 't': test = true; break;
-        case 'T': show = true; break;
-        case 'v': return printf("belfry %s\n", PACKAGE_VERSION) < 0;
-        case 'V': return versions_print();
-        case 'h': return usage(stdout, 0);
-        default: return usage(stderr, 2);
+        case 'c':
+            file = optarg;
+            break;
+        case 't':
+            test = true;
+            break;
+        case 'T':
+            show = true;
+            break;
+        case 'v':
+            return printf("belfry %s\n", PACKAGE_VERSION) < 0;
+        case 'V':
+            return versions_print();
+        case 'h':
+            return usage(stdout, 0);
+        default:
+            return usage(stderr, 2);
         }
     }
     if (optind != argc) return usage(stderr, 2);

@@ -1,6 +1,6 @@
 // Versions, asked of the floors that may name the libraries.
 #ifdef HAVE_CONFIG_H
-#include "config.h"
+#include <config.h>
 #else
 #define PACKAGE_VERSION "unknown"
 #endif

@@ -27,7 +27,7 @@ struct loop {
     char *gather;       // owned: loop_gather_size
     struct iovec *iov;  // owned: loop_iov_max
     struct event wake;  // on wake_fd
-    struct event tick; // loop_tick's timer
+    struct event tick;  // loop_tick's timer
     int wake_fd;        // owned: eventfd
     uint64_t writes;    // write calls made by streams of this loop (budget tests)
 };
@@ -38,7 +38,8 @@ struct loop {
 void loop_free(loop *l);
 // Runs libevent once: `block` waits for the first event, else only what is ready. Refreshes the clock afterwards.
 void loop_turn(loop *l, bool block);
-// Makes loop_turn return at least once in `ms`, for as long as the loop lives: what has deadlines needs that. Once a loop.
+// Makes loop_turn return at least once in `ms`, for as long as the loop lives: what has deadlines needs that. Once a
+// loop.
 void loop_tick(loop *l, uint64_t ms);
 // Makes a blocked loop_turn return. Any thread, also a signal handler.
 void loop_wake(loop *l);

@@ -10,9 +10,10 @@ namespace belfry {
 
 const char *net_versions() {
     static char text[512];
-    snprintf(text, sizeof text, "libevent: built with %s, running %s\nopenssl: built with %s, running %s\nhiredis: built with %d.%d.%d\n",
-             LIBEVENT_VERSION, event_get_version(), OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION), HIREDIS_MAJOR, HIREDIS_MINOR,
-             HIREDIS_PATCH);
+    snprintf(text, sizeof text,
+             "libevent: built with %s, running %s\nopenssl: built with %s, running %s\nhiredis: built with %d.%d.%d\n",
+             LIBEVENT_VERSION, event_get_version(), OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION),
+             HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
     return text;
 }
 

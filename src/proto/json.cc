@@ -101,6 +101,7 @@ bool walk_field(walk *w, simdjson::simdjson_result<ondemand::field> result, view
     return true;
 }
 
+// `depth` counts the containers around this one.
 bool walk_array(walk *w, ondemand::array array, int depth) {
     for (simdjson::simdjson_result<ondemand::value> element : array) {
         ondemand::value value;

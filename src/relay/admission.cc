@@ -19,11 +19,13 @@ void admission_refuse(conn *c, int status, refuse_reason reason, view why, view 
     c->answered = true;
     if (log_limit_pass(&limit, &held))
         log_info("refused %d %s: %s on %s: %.*s (%llu more not shown)", status, refuse_reason_name(reason), c->peer,
-                 c->listener->name.c_str(), static_cast<int>(why.size()), why.data(), static_cast<unsigned long long>(held));
+                 c->listener->name.c_str(), static_cast<int>(why.size()), why.data(),
+                 static_cast<unsigned long long>(held));
     buffer *out = &c->on->scratch;
     buffer_clear(out);
     http1_write_error(status, why, extra, false, out);
-    if (!conn_send(c, frame_copy(buffer_view(out)))) return conn_abort(c); // can't be: the queue is empty before the answer
+    if (!conn_send(c, frame_copy(buffer_view(out))))
+        return conn_abort(c); // can't be: the queue is empty before the answer
     conn_linger(c);
 }
 
@@ -45,7 +47,8 @@ static void list_add(const conn *c, room_list *list, const std::string &name) {
     if (const char *bad = room_name_check(name)) return list_refuse(list, 400, bad);
     for (size_t i = 0; i < list->count; i++)
         if (list->names[i] == name) return;
-    if (list->count == 64 || static_cast<int64_t>(list->count) == c->route->max_rooms) return list_refuse(list, 400, "too many rooms");
+    if (list->count == 64 || static_cast<int64_t>(list->count) == c->route->max_rooms)
+        return list_refuse(list, 400, "too many rooms");
     list->names[list->count++] = name;
 }
 
@@ -80,6 +83,17 @@ static std::string expand(const conn *c, const std::string &pattern, view query)
     return out;
 }
 
+// A room that the client named, in whole or in part: subject to `join` and the reserved names, unlike one that the
+// config names.
+static void list_add_wish(const conn *c, room_list *list, const std::string &room) {
+    const char *why;
+    if (const char *bad = room_name_check(room)) return list_refuse(list, 400, bad);
+    if (room_name_reserved(room)) return list_refuse(list, 403, "room: names with @ are reserved");
+    if (!room_may_join(room_rule_find(c->on->settings, room), &why))
+        return list_refuse(list, 403, "not allowed to join a room that was asked for");
+    list_add(c, list, room);
+}
+
 static void list_query_rooms(const conn *c, view query, room_list *list) {
     view name, value;
     while (!list->why && uri_next_parameter(&query, &name, &value)) {
@@ -88,33 +102,31 @@ static void list_query_rooms(const conn *c, view query, room_list *list) {
         size_t size = 0;
         if (!uri_decode(value, true, room.data(), &size)) return list_refuse(list, 400, "room: bad percent-encoding");
         room.resize(size);
-        const char *why;
-        if (room_name_reserved(room)) return list_refuse(list, 403, "room: names with @ are reserved");
-        if (!room_may_join(room_rule_find(c->on->settings, room), &why)) {
-            if (room_name_check(room)) return list_refuse(list, 400, room_name_check(room));
-            return list_refuse(list, 403, "not allowed to join a room that was asked for");
-        }
-        list_add(c, list, room);
+        list_add_wish(c, list, room);
     }
 }
 
 static void list_rooms(const conn *c, view query, room_list *list) {
     for (const std::string &pattern : c->route->join_on_connect) {
         if (list->why) return;
-        list_add(c, list, expand(c, pattern, query));
+        bool wish = pattern.find("{query.") != std::string::npos;
+        (wish ? list_add_wish : list_add)(c, list, expand(c, pattern, query));
     }
     if (!list->why && c->session == &session_raw) list_query_rooms(c, query, list);
 }
 
 // ---------------------------------------------------------------- admitting
 
-static char *admitting_bytes(conn *, char *begin, char *) { return begin; }
+static char *admitting_bytes(conn *, char *begin, char *) {
+    return begin;
+}
 static void head_eof(conn *c, const char *) {
     c->on->count.refused[refuse_gone]++;
     conn_abort(c);
 }
 static void admitting_deadline(conn *c) {
-    admission_refuse(c, 503, refuse_timeout, "the broker did not answer within handshake_timeout", "Retry-After: 1\r\n");
+    admission_refuse(c, 503, refuse_timeout, "the broker did not answer within handshake_timeout",
+                     "Retry-After: 1\r\n");
 }
 static void leave_all(conn *c) {
     while (c->rooms)
@@ -151,10 +163,14 @@ static void join_first_rooms(conn *c, const room_list *list) {
     for (size_t i = 0; i < list->count; i++) {
         membership *m;
         switch (room_join(c->on, c, list->names[i], &m)) {
-        case join_result::waiting: c->rooms_waiting++; break;
-        case join_result::full: return admission_refuse(c, 503, refuse_room, "a room is full", "Retry-After: 5\r\n");
+        case join_result::waiting:
+            c->rooms_waiting++;
+            break;
+        case join_result::full:
+            return admission_refuse(c, 503, refuse_room, "a room is full", "Retry-After: 5\r\n");
         case join_result::joined:
-        case join_result::already: break;
+        case join_result::already:
+            break;
         }
     }
     if (c->rooms_waiting == 0) admit(c);
@@ -164,27 +180,39 @@ static void join_first_rooms(conn *c, const room_list *list) {
 
 static refuse_reason reason_of(int status) {
     switch (status) {
-    case 404: return refuse_not_found;
-    case 405: return refuse_method_not_allowed;
-    case 408: return refuse_timeout;
-    case 414: return refuse_target_too_long;
-    case 421: return refuse_misdirected;
-    case 426: return refuse_upgrade_required;
-    case 431: return refuse_head_too_large;
-    case 505: return refuse_http_version;
-    default: return refuse_bad_request;
+    case 404:
+        return refuse_not_found;
+    case 405:
+        return refuse_method_not_allowed;
+    case 408:
+        return refuse_timeout;
+    case 414:
+        return refuse_target_too_long;
+    case 421:
+        return refuse_misdirected;
+    case 426:
+        return refuse_upgrade_required;
+    case 431:
+        return refuse_head_too_large;
+    case 505:
+        return refuse_http_version;
+    default:
+        return refuse_bad_request;
     }
 }
 
-static void refuse_status(conn *c, int status, view why, view extra) { admission_refuse(c, status, reason_of(status), why, extra); }
+static void refuse_status(conn *c, int status, view why, view extra) {
+    admission_refuse(c, status, reason_of(status), why, extra);
+}
 
-// The subprotocol decides; a client that names none of ours gets the route's.
+// The first of ours that the client names decides; a client that names none of ours gets the route's.
 static view choose_session(conn *c, const handshake *h) {
-    for (const session_ops *s : {&session_json, &session_raw}) {
-        if (handshake_offers(h, s->subprotocol) < 0) continue;
-        c->session = s;
-        return s->subprotocol;
-    }
+    for (uint32_t i = 0; i < h->protocol_count; i++)
+        for (const session_ops *s : {&session_json, &session_raw}) {
+            if (h->protocols[i] != s->subprotocol) continue;
+            c->session = s;
+            return s->subprotocol;
+        }
     c->session = c->route->protocol == route_raw ? &session_raw : &session_json;
     return view();
 }
@@ -194,7 +222,8 @@ static bool find_route(conn *c, const http1_request *q) {
     char path[http1_target_max];
     size_t size = 0;
     bool other_host = false;
-    if (!uri_normalise_path(q->path, path, &size)) return refuse_status(c, 400, "the path is not normal", view()), false;
+    if (!uri_normalise_path(q->path, path, &size))
+        return refuse_status(c, 400, "the path is not normal", view()), false;
     c->route = route_find(c->on->settings, view(path, size), q->authority, &other_host);
     if (c->route) return true;
     if (other_host)
@@ -233,7 +262,9 @@ static char *head_bytes(conn *c, char *begin, char *end) {
     return end;
 }
 
-static void head_deadline(conn *c) { refuse_status(c, 408, "no whole request within handshake_timeout", view()); }
+static void head_deadline(conn *c) {
+    refuse_status(c, 408, "no whole request within handshake_timeout", view());
+}
 
 const conn_phase head_phase = {"head", head_bytes, head_eof, head_deadline, nullptr};
 

@@ -1,5 +1,5 @@
-// From the first byte of a request to its answer: head, route, handshake, first rooms, 101. Every refusal leaves through one function and
-// is a complete HTTP answer. Owner's thread.
+// From the first byte of a request to its answer: head, route, handshake, first rooms, 101. Every refusal leaves
+// through one function and is a complete HTTP answer. Owner's thread.
 #pragma once
 
 #include "relay/conn.h"
@@ -12,7 +12,8 @@ extern const conn_phase head_phase;
 // A room that a connection waits for has become active (room_active's callback, for connections of any phase).
 void admission_room_active(membership *m);
 
-// Answers with this status, logs it once and counts it; the connection lingers. `extra`: field lines with their CRLF, or empty.
+// Answers with this status, logs it once and counts it; the connection lingers. `extra`: field lines with their CRLF,
+// or empty.
 void admission_refuse(conn *c, int status, refuse_reason reason, view why, view extra);
 
 } // namespace belfry

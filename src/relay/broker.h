@@ -1,5 +1,5 @@
-// Where messages of rooms travel: inside this process (memory) or over Redis. One table of functions; the node above gives its own
-// functions for what comes back. Main thread.
+// Where messages of rooms travel: inside this process (memory) or over Redis. One table of functions; the node above
+// gives its own functions for what comes back. Main thread.
 #pragma once
 
 #include "net/redis.h"
@@ -11,11 +11,12 @@ namespace belfry {
 struct broker;
 
 struct broker_events {
-    void (*subscribed)(void *context, view room);     // from here on the room's messages are delivered
-    void (*deliver)(void *context, message *m);       // takes the message over
-    void (*command)(void *context, frame *source);    // one JSON command for this node; the frame is borrowed
-    void (*up)(void *context, bool missed);           // all that is wanted is subscribed, publishing works; missed: it was not, for a while
-    void (*down)(void *context, const char *why);     // messages may be missed from here on
+    void (*subscribed)(void *context, view room);  // from here on the room's messages are delivered
+    void (*deliver)(void *context, message *m);    // takes the message over
+    void (*command)(void *context, frame *source); // one JSON command for this node; the frame is borrowed
+    void (*up)(void *context,
+               bool missed); // all that is wanted is subscribed, publishing works; missed: it was not, for a while
+    void (*down)(void *context, const char *why); // messages may be missed from here on
 };
 
 struct broker_counters {
@@ -23,11 +24,12 @@ struct broker_counters {
 };
 
 struct broker_ops {
-    void (*subscribe)(broker *b, view room);   // answered by events->subscribed, at once or later; while the link is down at once
+    void (*subscribe)(broker *b,
+                      view room); // answered by events->subscribed, at once or later; while the link is down at once
     void (*unsubscribe)(broker *b, view room);
-    // Publishes for all nodes, this one included: its copy comes back to `deliver` with message->job set. Borrows the message. False: out of reach,
-    // nothing was sent, the job (may be null) was not touched. Else the job gets one outcome more (accepted or not), and, where
-    // `local`, a second one: the receivers of this node's own copy.
+    // Publishes for all nodes, this one included: its copy comes back to `deliver` with message->job set. Borrows the
+    // message. False: out of reach, nothing was sent, the job (may be null) was not touched. Else the job gets one
+    // outcome more (accepted or not), and, where `local`, a second one: the receivers of this node's own copy.
     bool (*publish)(broker *b, message *m, publish_job *job, bool local);
     void (*turn)(broker *b);               // end of the main loop's turn: batched subscriptions go out
     void (*pause)(broker *b, bool paused); // back-pressure
@@ -50,6 +52,7 @@ struct broker_settings {
 };
 
 [[nodiscard]] broker *broker_memory_new(const broker_events *events, void *context);
-[[nodiscard]] broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings, loop *on);
+[[nodiscard]] broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings,
+                                       loop *on);
 
 } // namespace belfry

@@ -1,9 +1,12 @@
-// The memory broker: one node, nothing to install. A publish is delivered at once, in the order of the calls. Main thread.
+// The memory broker: one node, nothing to install. A publish is delivered at once, in the order of the calls. Main
+// thread.
 #include "relay/broker.h"
 
 namespace belfry {
 
-static void subscribe(broker *b, view room) { b->events->subscribed(b->context, room); }
+static void subscribe(broker *b, view room) {
+    b->events->subscribed(b->context, room);
+}
 static void unsubscribe(broker *, view) {}
 
 static bool publish(broker *b, message *m, publish_job *job, bool local) {
@@ -20,11 +23,17 @@ static bool publish(broker *b, message *m, publish_job *job, bool local) {
 
 static void turn(broker *) {}
 static void pause(broker *, bool) {}
-static bool ready(const broker *) { return true; }
-static void destroy(broker *b) { delete b; }
+static bool ready(const broker *) {
+    return true;
+}
+static void destroy(broker *b) {
+    delete b;
+}
 
 static const broker_ops ops = {subscribe, unsubscribe, publish, turn, pause, ready, destroy};
 
-broker *broker_memory_new(const broker_events *events, void *context) { return new broker{&ops, events, context, {}}; }
+broker *broker_memory_new(const broker_events *events, void *context) {
+    return new broker{&ops, events, context, {}};
+}
 
 } // namespace belfry

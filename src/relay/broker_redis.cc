@@ -4,9 +4,9 @@
 //   PREFIXmessage:ROOM   what nodes publish for their clients and the control API: an envelope (proto/envelope.h)
 //   PREFIXcommand        commands for every node
 //
-// @all is subscribed always; @conn: rooms by one pattern, since a connection's id begins with its node's. A room's two channels are
-// one entry, whose state follows what is wanted: a burst of joins is one SUBSCRIBE, and one that is dropped and wanted again in the same turn
-// sends nothing. Main thread.
+// @all is subscribed always; @conn: rooms by one pattern, since a connection's id begins with its node's. A room's two
+// channels are one entry, whose state follows what is wanted: a burst of joins is one SUBSCRIBE, and one that is
+// dropped and wanted again in the same turn sends nothing. Main thread.
 #include "relay/broker.h"
 
 #include "base/clock.h"
@@ -30,7 +30,7 @@ struct channel {
     std::string room;
     channel_state state = channel_state::idle;
     bool wanted = true;
-    bool queued = false;     // stands in `changed`
+    bool queued = false;       // stands in `changed`
     uint8_t confirmations = 0; // of two, in the state's direction
 };
 
@@ -45,10 +45,10 @@ struct redis_broker {
     redis *subscriber, *publisher; // owned
     std::unordered_map<std::string, channel> channels;
     std::vector<std::string> changed;
-    size_t subscribing;   // channels that wait for a confirmation
-    uint8_t fixed;        // confirmations of the always-on subscriptions (5)
+    size_t subscribing; // channels that wait for a confirmation
+    uint8_t fixed;      // confirmations of the always-on subscriptions (5)
     bool up, was_up;
-    bool missed; // the subscriber was lost since it was up
+    bool missed; // a room that has members was without its subscription for a while
     uint64_t sequence;
     std::unordered_map<uint64_t, awaited_copy> copies; // own publishes whose copy is to come
     uint64_t swept_ms;
@@ -59,7 +59,9 @@ struct redis_broker {
 
 static constexpr uint8_t fixed_subscriptions = 5;
 
-static redis_broker *of(broker *b) { return reinterpret_cast<redis_broker *>(b); }
+static redis_broker *of(broker *b) {
+    return reinterpret_cast<redis_broker *>(b);
+}
 
 // ---------------------------------------------------------------- subscriptions
 
@@ -79,6 +81,7 @@ static void subscribe(broker *base, view room) {
         // Already there; or the link is down: who joins now is told `gap` once it is back, like everybody else.
         b->head.events->subscribed(b->head.context, room);
         if (c->state == channel_state::active) return;
+        b->missed = true;
     }
     changed(b, c);
 }
@@ -97,11 +100,13 @@ static void send_batch(redis_broker *b, const char *command, const std::vector<s
         for (size_t n = 0; n < 2 * channels_a_command && at < names.size(); n++)
             argv.push_back(names[at++]);
         if (!redis_command(b->subscriber, static_cast<int>(argv.size()), argv.data(), nullptr, nullptr, 0))
-            log_warn("broker: Redis's queue is full, %s of %zu channels waits for the next connection", command, argv.size() - 1);
+            log_warn("broker: Redis's queue is full, %s of %zu channels waits for the next connection", command,
+                     argv.size() - 1);
     }
 }
 
-// Moves each changed channel towards what is wanted. Those with a confirmation under way are looked at again when it comes.
+// Moves each changed channel towards what is wanted. Those with a confirmation under way are looked at again when it
+// comes.
 static void send_changes(redis_broker *b) {
     std::vector<std::string> now, in, out;
     now.swap(b->changed);
@@ -110,7 +115,8 @@ static void send_changes(redis_broker *b) {
         if (at == b->channels.end()) continue;
         channel *c = &at->second;
         c->queued = false;
-        bool begin = c->state == channel_state::idle && c->wanted, end = c->state == channel_state::active && !c->wanted;
+        bool begin = c->state == channel_state::idle && c->wanted,
+             end = c->state == channel_state::active && !c->wanted;
         if (c->state == channel_state::idle && !c->wanted) {
             b->channels.erase(at);
             continue;
@@ -169,8 +175,9 @@ static void drop_malformed(redis_broker *b, view channel_name, const char *why) 
     uint64_t held = 0;
     b->head.count.malformed++;
     if (log_limit_pass(&limit, &held))
-        log_warn("broker: a message on %.*s was dropped: %s (%llu more not shown)", static_cast<int>(channel_name.size()),
-                 channel_name.data(), why, static_cast<unsigned long long>(held));
+        log_warn("broker: a message on %.*s was dropped: %s (%llu more not shown)",
+                 static_cast<int>(channel_name.size()), channel_name.data(), why,
+                 static_cast<unsigned long long>(held));
 }
 
 static void on_room(redis_broker *b, view room, view payload) {
@@ -206,7 +213,8 @@ static void on_message(redis_broker *b, view channel_name, view payload) {
         b->head.count.oversized++;
         return drop_malformed(b, channel_name, "it is larger than [broker] max_message");
     }
-    if (channel_name.starts_with(b->room_prefix)) return on_room(b, channel_name.substr(b->room_prefix.size()), payload);
+    if (channel_name.starts_with(b->room_prefix))
+        return on_room(b, channel_name.substr(b->room_prefix.size()), payload);
     if (channel_name.starts_with(b->message_prefix))
         return on_envelope(b, channel_name, channel_name.substr(b->message_prefix.size()), payload);
     if (channel_name != b->command_channel) return;
@@ -222,7 +230,8 @@ static void on_push(redis *, const redis_value *v, void *context) {
     const redis_value *second = &v->elements[1], *third = &v->elements[2];
     if (second->type != redis_type::text) return;
     if (what == "message" && third->type == redis_type::text) return on_message(b, second->text, third->text);
-    if (what == "pmessage" && v->count == 4 && third->type == redis_type::text && v->elements[3].type == redis_type::text)
+    if (what == "pmessage" && v->count == 4 && third->type == redis_type::text &&
+        v->elements[3].type == redis_type::text)
         return on_message(b, third->text, v->elements[3].text);
     if (what == "subscribe") return confirmed(b, second->text, true);
     if (what == "unsubscribe") return confirmed(b, second->text, false);
@@ -256,7 +265,9 @@ static void subscriber_ready(redis *, void *context) {
     send_changes(b);
 }
 
-static void publisher_ready(redis *, void *context) { check_up(static_cast<redis_broker *>(context)); }
+static void publisher_ready(redis *, void *context) {
+    check_up(static_cast<redis_broker *>(context));
+}
 
 static void fail_copies(redis_broker *b) {
     std::unordered_map<uint64_t, awaited_copy> lost;
@@ -277,16 +288,19 @@ static void went_down(redis_broker *b, const char *which, const char *why) {
 
 static void subscriber_down(redis *, const char *why, void *context) {
     auto *b = static_cast<redis_broker *>(context);
-    if (b->up) b->missed = true;
+    b->missed = true; // whether it was up still or the publisher had gone first
     went_down(b, "subscriber", why);
     for (auto &[name, c] : b->channels) { // who waits for a confirmation is let in: `gap` follows when the link is back
-        bool waited = c.state == channel_state::subscribing || c.state == channel_state::idle || c.state == channel_state::unsubscribing;
+        bool waited = c.state == channel_state::subscribing || c.state == channel_state::idle ||
+                      c.state == channel_state::unsubscribing;
         c.state = channel_state::idle;
         if (c.wanted && waited) b->head.events->subscribed(b->head.context, c.room);
     }
 }
 
-static void publisher_down(redis *, const char *why, void *context) { went_down(static_cast<redis_broker *>(context), "publisher", why); }
+static void publisher_down(redis *, const char *why, void *context) {
+    went_down(static_cast<redis_broker *>(context), "publisher", why);
+}
 
 // ---------------------------------------------------------------- publishing
 
@@ -350,8 +364,12 @@ static void turn(broker *base) {
     check_up(b);
 }
 
-static void pause(broker *base, bool paused) { redis_pause(of(base)->subscriber, paused); }
-static bool ready(const broker *base) { return reinterpret_cast<const redis_broker *>(base)->up; }
+static void pause(broker *base, bool paused) {
+    redis_pause(of(base)->subscriber, paused);
+}
+static bool ready(const broker *base) {
+    return reinterpret_cast<const redis_broker *>(base)->up;
+}
 
 static void destroy(broker *base) {
     redis_broker *b = of(base);

@@ -11,10 +11,12 @@
 
 namespace belfry {
 
-static constexpr uint64_t linger_ms = 2000;         // for the peer's end of file, once all is written
-static constexpr uint64_t linger_flush_ms = 5000;   // for the queue to be written before
-static constexpr uint32_t linger_bytes_max = 262144; // thrown away at the most
-static constexpr uint32_t over_limit_max = 64;      // connections above the limit that get a 503, per thread
+static constexpr uint64_t linger_ms = 2000;       // for the peer's end of file, once all is written
+static constexpr uint64_t linger_flush_ms = 5000; // for the queue to be written before
+static constexpr uint32_t linger_bytes_max =
+    4 << 20; // thrown away at the most; what is more waits in the kernel for the deadline
+static constexpr uint32_t tls_starts_a_turn = 64; // waiting handshakes; each costs a signature, 50 to 500 us
+static constexpr uint32_t over_limit_max = 64;    // connections above the limit that get a 503, per thread
 
 static void on_ready(stream *s, unsigned ready);
 
@@ -41,7 +43,9 @@ conn *conn_find(shard *s, conn_id id) {
     return c && c->tag == id.tag && !c->closed ? c : nullptr;
 }
 
-void conn_set_phase(conn *c, const conn_phase *phase) { c->phase = phase; }
+void conn_set_phase(conn *c, const conn_phase *phase) {
+    c->phase = phase;
+}
 
 void conn_set_deadline(conn *c, uint64_t after_ms) {
     wheel_set(&c->on->wheel, &c->timer, c->on->loop->clock.monotonic_ms, after_ms);
@@ -54,17 +58,12 @@ void conn_fire(timer *t, void *) {
 
 // ---------------------------------------------------------------- TLS
 
-static void tls_start(conn *c);
-
+// The next one that waits is begun by conn_start_waiting, not from here: those whose handshakes fail at once would
+// nest, a level of the stack for each connection that waits.
 static void tls_release(conn *c) {
-    shard *s = c->on;
     if (!c->tls_counted) return;
     c->tls_counted = false;
-    s->tls_under_way--;
-    if (list_empty(&s->tls_waiting)) return;
-    conn *next = BELFRY_CONTAINER_OF(s->tls_waiting.next, conn, place);
-    list_remove(&next->place);
-    tls_start(next);
+    c->on->tls_under_way--;
 }
 
 static void tls_failed(conn *c, refuse_reason reason) {
@@ -73,7 +72,9 @@ static void tls_failed(conn *c, refuse_reason reason) {
     c->on->count.refused[reason]++;
     if (log_limit_pass(&limit, &held))
         log_info("tls: %s from %s refused: %s (%llu more not shown)", c->listener->name.c_str(), c->peer,
-                 reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(), static_cast<unsigned long long>(held));
+                 reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(),
+                 static_cast<unsigned long long>(held));
+    list_remove(&c->place); // it may stand in tls_waiting
     conn_linger(c);
 }
 
@@ -81,17 +82,24 @@ static void tls_eof(conn *c, const char *) {
     c->on->count.refused[refuse_gone]++;
     conn_abort(c);
 }
-static void tls_deadline(conn *c) { tls_failed(c, refuse_tls_timeout); }
+static void tls_deadline(conn *c) {
+    tls_failed(c, refuse_tls_timeout);
+}
 
 static const conn_phase tls_phase = {"tls", nullptr, tls_eof, tls_deadline, nullptr};
 static const conn_phase arriving_phase = {"arriving", nullptr, tls_eof, tls_deadline, nullptr};
 
 static void tls_step(conn *c) {
     switch (stream_handshake(&c->stream)) {
-    case stream_result::again: stream_watch(&c->stream, c->stream.wants); return;
+    case stream_result::again:
+        stream_watch(&c->stream, c->stream.wants);
+        return;
     case stream_result::eof:
-    case stream_result::failed: tls_failed(c, refuse_tls_failed); return;
-    case stream_result::ok: break;
+    case stream_result::failed:
+        tls_failed(c, refuse_tls_failed);
+        return;
+    case stream_result::ok:
+        break;
     }
     tls_release(c);
     conn_set_phase(c, c->on->first_phase);
@@ -99,8 +107,8 @@ static void tls_step(conn *c) {
     conn_read_again(c); // the request may be in the same segment as the client's Finished
 }
 
-// The SSL object (13 KB) is made when the first byte is there, and for max_handshakes at once: a flood of half-open connections
-// costs descriptors, not memory.
+// The SSL object (13 KB) is made when the first byte is there, and for max_handshakes at once: a flood of half-open
+// connections costs descriptors, not memory.
 static void tls_start(conn *c) {
     shard *s = c->on;
     if (s->tls_under_way >= static_cast<uint32_t>(c->listener->max_handshakes)) {
@@ -117,6 +125,20 @@ static void tls_start(conn *c) {
     tls_step(c);
 }
 
+bool conn_may_start(const shard *s) {
+    if (list_empty(&s->tls_waiting)) return false;
+    const conn *next = BELFRY_CONTAINER_OF(s->tls_waiting.next, conn, place);
+    return s->tls_under_way < static_cast<uint32_t>(next->listener->max_handshakes);
+}
+
+void conn_start_waiting(shard *s) {
+    for (uint32_t n = 0; n < tls_starts_a_turn && conn_may_start(s); n++) {
+        conn *c = BELFRY_CONTAINER_OF(s->tls_waiting.next, conn, place);
+        list_remove(&c->place);
+        tls_start(c);
+    }
+}
+
 // ---------------------------------------------------------------- accept
 
 static void name_peer(conn *c, const struct sockaddr *peer, socklen_t size) {
@@ -124,7 +146,8 @@ static void name_peer(conn *c, const struct sockaddr *peer, socklen_t size) {
     memcpy(c->peer, text.text, sizeof c->peer - 1);
 }
 
-void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size, const listener_settings *listener) {
+void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size,
+                 const listener_settings *listener) {
     int64_t all = s->process_live->fetch_add(1, std::memory_order_relaxed) + 1;
     bool over = all > s->settings->max_connections;
     if (over && all > s->settings->max_connections + over_limit_max) {
@@ -208,11 +231,16 @@ static void read_some(conn *c) {
         if (c->closed) return;
         keep_rest(c, stopped, end);
     }
-    if (result == stream_result::again && c->stream.wants == stream_writable) c->blocked = true; // TLS wants to write first
-    if (result == stream_result::eof) stop_reading(c, "the client ended the connection");
-    else if (result == stream_result::failed) stop_reading(c, stream_why());
-    else if (!c->paused && stream_pending(&c->stream)) conn_read_again(c);
-    else watch_again(c);
+    if (result == stream_result::again && c->stream.wants == stream_writable)
+        c->blocked = true; // TLS wants to write first
+    if (result == stream_result::eof)
+        stop_reading(c, "the client ended the connection");
+    else if (result == stream_result::failed)
+        stop_reading(c, stream_why());
+    else if (!c->paused && stream_pending(&c->stream))
+        conn_read_again(c);
+    else
+        watch_again(c);
 }
 
 static void on_ready(stream *st, unsigned ready) {
@@ -250,7 +278,7 @@ void conn_pause(conn *c) {
 
 // Feeds nothing here: it may be called from inside a phase that is being fed.
 void conn_resume(conn *c) {
-    if (!c->paused || c->closed || c->eof_seen) return;
+    if (!c->paused || c->closed || c->eof_seen || c->fencing) return;
     c->paused = false;
     c->resumed = true;
     conn_read_again(c);
@@ -336,7 +364,9 @@ void conn_flush(conn *c) {
         watch_again(c);
         return;
     case stream_result::eof:
-    case stream_result::failed: conn_abort(c); return;
+    case stream_result::failed:
+        conn_abort(c);
+        return;
     }
 }
 
@@ -344,16 +374,21 @@ void conn_flush(conn *c) {
 
 static char *linger_bytes(conn *c, char *begin, char *end) {
     c->lingered += static_cast<uint32_t>(end - begin);
-    if (c->lingered > linger_bytes_max) conn_abort(c);
+    // Not closed: the reset would overtake our last bytes, while a browser is still sending its megabytes.
+    if (c->lingered > linger_bytes_max) conn_pause(c);
     return end;
 }
 static void linger_eof(conn *c, const char *) {
     if (c->shut || !c->outq.count) conn_abort(c);
 }
-static void linger_deadline(conn *c) { conn_abort(c); }
+static void linger_deadline(conn *c) {
+    conn_abort(c);
+}
 static const conn_phase lingering_phase = {"lingering", linger_bytes, linger_eof, linger_deadline, nullptr};
 
-static bool lingering(const conn *c) { return c->phase == &lingering_phase; }
+static bool lingering(const conn *c) {
+    return c->phase == &lingering_phase;
+}
 
 static void leave_phase(conn *c) {
     c->open = false;

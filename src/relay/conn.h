@@ -1,15 +1,15 @@
-// One client's connection, from accept to the freed slot: socket, output queue, deadline, rooms, and the phase that it is in. It
-// lives and dies on one worker thread; every function here runs on that thread.
+// One client's connection, from accept to the freed slot: socket, output queue, deadline, rooms, and the phase that it
+// is in. It lives and dies on one worker thread; every function here runs on that thread.
 //
 //   phase        reads                                  ends by
 //   arriving     nothing yet (TLS: the first byte)      -> tls, head
 //   tls          the TLS handshake                      ok -> head; failure, deadline -> closed
 //   head         the request head (admission.h)         101 -> session; refusal -> lingering
 //   session      WebSocket frames (websocket.h)         both Close frames, an error, a deadline -> lingering
-//   lingering    and throws away; our side is shut      end of file, deadline, 256 KiB -> closed
+//   lingering    and throws away; our side is shut      end of file, deadline -> closed
 //
-// A phase is a table of functions; upper files bring theirs, so that nothing here knows them. A closed connection is freed at the end
-// of the turn, so a pointer stays good until then.
+// A phase is a table of functions; upper files bring theirs, so that nothing here knows them. A closed connection is
+// freed at the end of the turn, so a pointer stays good until then.
 #pragma once
 
 #include "net/outq.h"
@@ -30,8 +30,9 @@ struct session_ops;
 
 struct conn_phase {
     const char *name; // for status and log
-    // Takes what it can from [begin, end), returns where it stopped: the rest comes again with more behind it. May change the bytes;
-    // frame_padding more are readable behind `end`. May close the connection or change its phase, then returns at once.
+    // Takes what it can from [begin, end), returns where it stopped: the rest comes again with more behind it. May
+    // change the bytes; frame_padding more are readable behind `end`. May close the connection or change its phase,
+    // then returns at once.
     char *(*bytes)(conn *c, char *begin, char *end);
     void (*eof)(conn *c, const char *why); // the peer ended its side, or the stream failed
     void (*deadline)(conn *c);
@@ -57,6 +58,8 @@ struct conn {
     bool ping_waiting : 1;   // a Ping is out, unanswered
     bool answered : 1;       // the handshake got its answer (101 or a refusal)
     bool eof_seen : 1;       // the peer ended its side
+    bool published : 1;      // something of its own may still come back from the node
+    bool fencing : 1;        // waits for that before it closes
     bool resumed : 1;        // `rest` is to be fed even if the socket brings nothing
     struct stream stream;
     shard *on;                         // borrowed
@@ -77,14 +80,18 @@ struct conn {
     ws_parser parser;
     uint64_t message_received; // ws_parse's counter
     http1_scan scan;
+    const char *fence_why; // static; null: the peer closed; else the violation that is answered behind the fence
+    uint16_t fence_code;
     uint16_t close_code; // of the Close frame that was sent or received first
-    frame *pong;         // counted: the one Pong that waits behind conn_pongs_max or a full socket; a later one takes its place
-    uint32_t pongs;      // queued since the output queue was last empty
+    frame *pong; // counted: the one Pong that waits behind conn_pongs_max or a full socket; a later one takes its place
+    uint32_t pongs;                                    // queued since the output queue was last empty
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
     char peer[INET6_ADDRSTRLEN];                       // host, for log and status
 };
 
-inline conn_id conn_id_of(const conn *c) { return {c->on->index, c->slot, c->tag}; }
+inline conn_id conn_id_of(const conn *c) {
+    return {c->on->index, c->slot, c->tag};
+}
 // The connection of that id, or null.
 conn *conn_find(shard *s, conn_id id);
 
@@ -95,15 +102,16 @@ void conn_set_phase(conn *c, const conn_phase *phase);
 // `after_ms` from now; replaces the one before.
 void conn_set_deadline(conn *c, uint64_t after_ms);
 
-// Queues a frame; takes over the reference, also where it fails. False where send_queue would be exceeded: nothing was queued, the caller
-// closes the connection. For answers and control frames, in any phase.
+// Queues a frame; takes over the reference, also where it fails. False where send_queue would be exceeded: nothing was
+// queued, the caller closes the connection. For answers and control frames, in any phase.
 [[nodiscard]] bool conn_send(conn *c, frame *f);
 void conn_mark_dirty(conn *c);
 // One write call; follows up on what it showed. Called by the flush at the end of the turn and by the writable event.
 void conn_flush(conn *c);
 
-// No more deliveries: what is queued is written, then our side is shut down, a little is read and thrown away, then it is closed. A
-// reset, which would eat a Close frame or a 4xx in flight, is so avoided (RFC 6455 section 7.1.1, RFC 9112 section 9.6).
+// No more deliveries: what is queued is written, then our side is shut down, a little is read and thrown away, then it
+// is closed. A reset, which would eat a Close frame or a 4xx in flight, is so avoided (RFC 6455 section 7.1.1, RFC 9112
+// section 9.6).
 void conn_linger(conn *c);
 // Closes at once.
 void conn_abort(conn *c);
@@ -115,12 +123,14 @@ void conn_resume(conn *c);
 void conn_read_again(conn *c);
 
 // The worker's calls, once a turn.
-void conn_run_again(shard *s);      // those that conn_read_again named
-void conn_bury(shard *s);           // frees what was closed in this turn
+bool conn_may_start(const shard *s);     // a TLS handshake waits, and max_handshakes lets it begin
+void conn_start_waiting(shard *s);       // begins some of those
+void conn_run_again(shard *s);           // those that conn_read_again named
+void conn_bury(shard *s);                // frees what was closed in this turn
 void conn_fire(timer *t, void *context); // the wheel's
 
-// Queues a Pong: the first conn_pongs_max at once; then, or while the socket is full, only the latest waits (RFC 6455 section 5.5.3
-// allows to answer the most recent Ping alone), so that a flood of Pings costs one frame.
+// Queues a Pong: the first conn_pongs_max at once; then, or while the socket is full, only the latest waits (RFC 6455
+// section 5.5.3 allows to answer the most recent Ping alone), so that a flood of Pings costs one frame.
 inline constexpr uint32_t conn_pongs_max = 16;
 void conn_pong(conn *c, frame *f);
 

@@ -15,7 +15,9 @@ void node_id_init() {
     base64url_encode(view(reinterpret_cast<char *>(node_bytes), sizeof node_bytes), node_text);
 }
 
-view node_id() { return view(node_text, node_id_size); }
+view node_id() {
+    return view(node_text, node_id_size);
+}
 
 conn_id_text conn_id_format(conn_id id) {
     unsigned char raw[15];

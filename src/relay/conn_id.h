@@ -1,6 +1,6 @@
-// Names of connections: "c_" and 20 characters of base64url over 15 bytes: node (3), worker (1), slot (3), random tag (8).
-// The first four characters are the node's, so that one pattern subscription serves all of a node's @conn: rooms; the tag makes
-// an id unguessable and never used twice. Any thread.
+// Names of connections: "c_" and 20 characters of base64url over 15 bytes: node (3), worker (1), slot (3), random tag
+// (8). The first four characters are the node's, so that one pattern subscription serves all of a node's @conn: rooms;
+// the tag makes an id unguessable and never used twice. Any thread.
 #pragma once
 
 #include "base/bytes.h"

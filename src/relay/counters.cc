@@ -5,9 +5,9 @@ namespace belfry {
 
 const char *refuse_reason_name(refuse_reason r) {
     static const char *const names[refuse_reason_count] = {
-        "bad_request", "not_found",        "method_not_allowed", "timeout", "target_too_long",
-        "head_too_large", "misdirected",   "upgrade_required",   "http_version", "full",
-        "draining",    "room",             "tls_failed",         "tls_timeout", "gone"};
+        "bad_request",    "not_found",   "method_not_allowed", "timeout",      "target_too_long",
+        "head_too_large", "misdirected", "upgrade_required",   "http_version", "full",
+        "draining",       "room",        "tls_failed",         "tls_timeout",  "gone"};
     return names[r];
 }
 
@@ -27,7 +27,9 @@ static void add_code(counters *c, uint16_t code, uint64_t n) {
     }
 }
 
-void counters_close(counters *c, uint16_t code) { add_code(c, code, 1); }
+void counters_close(counters *c, uint16_t code) {
+    add_code(c, code, 1);
+}
 
 void counters_add(counters *sum, const counters *part) {
     sum->accepted += part->accepted;

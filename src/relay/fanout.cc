@@ -54,7 +54,8 @@ static inline void deliver_one(delivery *d, conn *c) {
     d->receivers++;
 }
 
-// 16 bytes a member in one array; the connection behind it is fetched four members ahead, since with 10,000 members none is in cache.
+// 16 bytes a member in one array; the connection behind it is fetched four members ahead, since with 10,000 members
+// none is in cache.
 static void deliver_room(delivery *d, const room *r) {
     const room_member *at = r->members, *end = at + r->count;
     for (; at < end; at++) {

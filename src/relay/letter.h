@@ -1,5 +1,6 @@
-// What travels through the mailboxes between the main thread (the node) and the workers. A letter is owned by whoever holds it; a
-// broadcast is shared instead (it is a counted message), so that one message is one allocation, not one a worker.
+// What travels through the mailboxes between the main thread (the node) and the workers. A letter is owned by whoever
+// holds it; a broadcast is shared instead (it is a counted message), so that one message is one allocation, not one a
+// worker.
 #pragma once
 
 #include "base/bytes.h"
@@ -13,20 +14,22 @@ namespace belfry {
 
 enum class letter_type : uint8_t {
     // node to worker
-    broadcast,   // message
-    active,      // room_letter: the broker delivers this room from here on
-    gap,         // letter: every room may have missed something
-    order,       // order_letter: join, leave, disconnect
-    answer,      // answer_letter: what became of a client's publish
-    stop,        // letter: say goodbye to all, then end
-    kill,        // letter: end now
+    broadcast, // message
+    active,    // room_letter: the broker delivers this room from here on
+    gap,       // letter: every room may have missed something
+    order,     // order_letter: join, leave, disconnect
+    answer,    // answer_letter: what became of a client's publish
+    stop,      // letter: say goodbye to all, then end
+    kill,      // letter: end now
     // worker to node
-    want, drop,  // room_letter
-    publish,     // publish_letter
-    receipt,     // message: all workers have it queued
-    stopped,     // letter
+    want,
+    drop,    // room_letter
+    publish, // publish_letter
+    fence,   // fence_letter, there and back: what was published before it has been delivered
+    receipt, // message: all workers have it queued
+    stopped, // letter
     // there and back
-    query,       // query: each worker fills its part, the last one sends it back
+    query, // query: each worker fills its part, the last one sends it back
 };
 
 struct letter {
@@ -56,6 +59,13 @@ struct answer_letter {
     conn_id to;
     int64_t request_id;
     int code; // 0: ok, else the error's
+};
+
+// A connection that is about to close asks the node to send this back. Both ways are in order, so its own publishes (an
+// echo, say) come first where the broker delivers at once (memory); over Redis they are only on their way by then.
+struct fence_letter {
+    letter head;
+    conn_id from;
 };
 
 enum class order_op : uint8_t { join, leave, disconnect };
@@ -88,7 +98,7 @@ struct query {
     std::string after;             // paging: names above this one
     uint64_t limit;
     uint32_t part_count;
-    query_part *parts; // owned
+    query_part *parts;                                   // owned
     void (*done)(query *q, void *context, uint64_t tag); // main thread; the query is freed after it
     void *context;
     uint64_t tag;

@@ -16,8 +16,12 @@ namespace belfry {
 static std::atomic<int64_t> bytes_in_flight;
 static std::atomic<uint64_t> encodes;
 
-int64_t message_bytes_in_flight() { return bytes_in_flight.load(std::memory_order_relaxed); }
-uint64_t message_encodes() { return encodes.load(std::memory_order_relaxed); }
+int64_t message_bytes_in_flight() {
+    return bytes_in_flight.load(std::memory_order_relaxed);
+}
+uint64_t message_encodes() {
+    return encodes.load(std::memory_order_relaxed);
+}
 
 message *message_new(view room, frame *source, view payload, payload_kind kind, view from, uint64_t time_ms,
                      const view *except, size_t except_count) {

@@ -1,4 +1,5 @@
-// One broadcast: immutable, counted, encoded at most once per wire form, by the first thread that has a member who reads that form.
+// One broadcast: immutable, counted, encoded at most once per wire form, by the first thread that has a member who
+// reads that form.
 //
 // Made on any thread, then shared by pointer; the last reference frees it and its forms.
 #pragma once
@@ -21,31 +22,32 @@ struct message {
     std::atomic<uint32_t> references;
     payload_kind kind;
     uint16_t except_count;
-    frame *source;  // counted: holds the payload
-    view payload;   // in source
-    view room;      // in the same allocation as the message
-    view from;      // verbatim JSON, ditto; empty where none
+    frame *source; // counted: holds the payload
+    view payload;  // in source
+    view room;     // in the same allocation as the message
+    view from;     // verbatim JSON, ditto; empty where none
     uint64_t room_hash;
     uint64_t time_ms;
-    conn_id *except; // in the same allocation; this node's only
-    std::atomic<frame *> forms[form_count];   // counted once each
-    std::atomic<uint8_t> making[form_count];  // 1 once a thread encodes
-    publish_job *job;                // main thread's: who waits for the receipt; null: nobody
-    std::atomic<uint32_t> receivers; // members to whose queue it went
-    std::atomic<uint32_t> pending;   // workers that have not queued it yet
+    conn_id *except;                         // in the same allocation; this node's only
+    std::atomic<frame *> forms[form_count];  // counted once each
+    std::atomic<uint8_t> making[form_count]; // 1 once a thread encodes
+    publish_job *job;                        // main thread's: who waits for the receipt; null: nobody
+    std::atomic<uint32_t> receivers;         // members to whose queue it went
+    std::atomic<uint32_t> pending;           // workers that have not queued it yet
 };
 
 // Takes its own reference to `source`; room and from are copied; `except` may name other nodes' connections (left out).
-[[nodiscard]] message *message_new(view room, frame *source, view payload, payload_kind kind, view from, uint64_t time_ms,
-                                   const view *except, size_t except_count);
+[[nodiscard]] message *message_new(view room, frame *source, view payload, payload_kind kind, view from,
+                                   uint64_t time_ms, const view *except, size_t except_count);
 inline message *message_ref(message *m) {
     m->references.fetch_add(1, std::memory_order_relaxed);
     return m;
 }
 void message_unref(message *m);
 
-// The whole WebSocket frame for this form, borrowed from the message. `reader` and `scratch` are the calling thread's. Where
-// another thread is encoding it this very moment, waits for that (2 to 50 us for 100 bytes to 64 KB; encoding twice would cost the same).
+// The whole WebSocket frame for this form, borrowed from the message. `reader` and `scratch` are the calling thread's.
+// Where another thread is encoding it this very moment, waits for that (2 to 50 us for 100 bytes to 64 KB; encoding
+// twice would cost the same).
 [[nodiscard]] frame *message_form(message *m, wire_form form, json_reader *reader, buffer *scratch);
 
 // Bytes of payload in messages that are alive now, for back-pressure; and encodes made since the start. Any thread.

@@ -12,7 +12,9 @@ namespace belfry {
 
 static constexpr uint32_t letters_a_turn = 4096;
 
-static void send(node *n, uint32_t worker, letter *l) { mailbox_send(&n->workers[worker].shard.inbox, l); }
+static void send(node *n, uint32_t worker, letter *l) {
+    mailbox_send(&n->workers[worker].shard.inbox, l);
+}
 
 // ---------------------------------------------------------------- rooms
 
@@ -121,7 +123,8 @@ static void publish_here(node *n, const command *c, frame *source, view payload)
     struct clock now;
     clock_refresh(&now);
     for (size_t i = 0; i < c->room_count; i++)
-        on_deliver(n, message_new(c->rooms[i], source, payload, c->kind, c->from, now.wall_ms, c->except, c->except_count));
+        on_deliver(
+            n, message_new(c->rooms[i], source, payload, c->kind, c->from, now.wall_ms, c->except, c->except_count));
 }
 
 static void on_command(void *context, frame *source) {
@@ -146,7 +149,8 @@ static void on_command(void *context, frame *source) {
     if (code == 0 || code == 404) return; // 404: another node's connection
     n->command_errors++;
     if (log_limit_pass(&limit, &held))
-        log_warn("broker: a command was dropped: %s (%llu more not shown)", e.text, static_cast<unsigned long long>(held));
+        log_warn("broker: a command was dropped: %s (%llu more not shown)", e.text,
+                 static_cast<unsigned long long>(held));
 }
 
 static const broker_events events = {on_subscribed, on_deliver, on_command, on_up, on_down};
@@ -171,7 +175,9 @@ int node_order(node *n, const command *c, error *e) {
     }
     order_letter o = {};
     o.head.type = letter_type::order;
-    o.op = c->op == command_op::join ? order_op::join : c->op == command_op::leave ? order_op::leave : order_op::disconnect;
+    o.op = c->op == command_op::join    ? order_op::join
+           : c->op == command_op::leave ? order_op::leave
+                                        : order_op::disconnect;
     o.reconnect = c->reconnect;
     o.code = c->code;
     o.reason = c->reason;
@@ -209,14 +215,16 @@ static void client_published(publish_job *job, void *context) {
 }
 
 static void on_publish(node *n, publish_letter *l) {
-    publish_job *job = l->wants_answer ? publish_job_new(client_published, new client_wait{n, l->sender, l->request_id}) : nullptr;
+    publish_job *job =
+        l->wants_answer ? publish_job_new(client_published, new client_wait{n, l->sender, l->request_id}) : nullptr;
     bool sent = !n->stopping && n->broker->ops->publish(n->broker, l->what, job, false);
     if (!sent && !job) {
         static log_limit limit;
         uint64_t held = 0;
         n->publishes_dropped++;
         if (log_limit_pass(&limit, &held))
-            log_warn("broker: out of reach, a client's message was dropped (%llu more not shown)", static_cast<unsigned long long>(held));
+            log_warn("broker: out of reach, a client's message was dropped (%llu more not shown)",
+                     static_cast<unsigned long long>(held));
     }
     if (job) publish_job_settle(job, 0, sent);
     message_unref(l->what);
@@ -225,8 +233,8 @@ static void on_publish(node *n, publish_letter *l) {
 
 // ---------------------------------------------------------------- questions
 
-void node_query(node *n, query_type type, view room, view after, uint64_t limit, void (*done)(query *, void *, uint64_t), void *context,
-                uint64_t tag) {
+void node_query(node *n, query_type type, view room, view after, uint64_t limit,
+                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag) {
     auto *q = new query{};
     q->head.type = letter_type::query;
     q->type = type;
@@ -245,7 +253,9 @@ void node_query(node *n, query_type type, view room, view after, uint64_t limit,
 
 // ---------------------------------------------------------------- mailboxes
 
-template <typename T> static T *as(letter *l) { return reinterpret_cast<T *>(l); }
+template <typename T> static T *as(letter *l) {
+    return reinterpret_cast<T *>(l);
+}
 
 static void read_letter(node *n, letter *l) {
     switch (l->type) {
@@ -257,7 +267,10 @@ static void read_letter(node *n, letter *l) {
         on_drop(n, as<room_letter>(l));
         delete as<room_letter>(l);
         return;
-    case letter_type::publish: return on_publish(n, as<publish_letter>(l));
+    case letter_type::publish:
+        return on_publish(n, as<publish_letter>(l));
+    case letter_type::fence:
+        return send(n, l->worker, l);
     case letter_type::broadcast: { // the receipt of a message that somebody waits for
         auto *m = as<message>(l);
         publish_job_settle(m->job, m->receivers.load(std::memory_order_relaxed), true);
@@ -274,7 +287,8 @@ static void read_letter(node *n, letter *l) {
         n->workers_stopped++;
         delete l;
         return;
-    default: fatal("node: a letter of type %d", static_cast<int>(l->type));
+    default:
+        fatal("node: a letter of type %d", static_cast<int>(l->type));
     }
 }
 

@@ -1,5 +1,5 @@
-// The node: the main thread's half of the relay. Knows which worker wants which room, keeps the broker subscribed accordingly, hands every
-// message to the workers with members, and carries out commands. Main thread only.
+// The node: the main thread's half of the relay. Knows which worker wants which room, keeps the broker subscribed
+// accordingly, hands every message to the workers with members, and carries out commands. Main thread only.
 #pragma once
 
 #include "base/hash.h"
@@ -21,18 +21,18 @@ struct node_room {
 };
 
 struct node {
-    loop *on;                 // borrowed
+    loop *on; // borrowed
     const relay_settings *settings;
-    worker *workers;          // owned array
+    worker *workers; // owned array
     uint32_t worker_count, workers_stopped;
-    struct broker *broker;    // owned
+    struct broker *broker; // owned
     table rooms;
     uint32_t room_count;
-    bool stalled;             // back-pressure: takes in nothing new
+    bool stalled; // back-pressure: takes in nothing new
     bool stopping;
     bool broker_up;
     std::atomic<int64_t> process_live;
-    json_reader *reader;      // owned
+    json_reader *reader; // owned
     buffer scratch;
     uint64_t commands, command_errors, publishes_dropped, stalls;
 };
@@ -49,22 +49,26 @@ void node_turn(node *n);
 bool node_busy(const node *n);
 // Says goodbye to everybody (`now`: drops everybody); workers end when all are gone. node_stopped tells when.
 void node_stop(node *n, bool now);
-inline bool node_stopped(const node *n) { return n->workers_stopped == n->worker_count; }
+inline bool node_stopped(const node *n) {
+    return n->workers_stopped == n->worker_count;
+}
 
 // Publishing works and everything wanted is subscribed.
-inline bool node_ready(const node *n) { return n->broker->ops->ready(n->broker) && !n->stopping; }
+inline bool node_ready(const node *n) {
+    return n->broker->ops->ready(n->broker) && !n->stopping;
+}
 
-// Publishes for all nodes. `source` holds `payload` and is borrowed. False where the broker is out of reach or this node is overloaded (answer
-// 503): nothing was sent and the job (may be null) not touched.
-[[nodiscard]] bool node_publish(node *n, view room, frame *source, view payload, payload_kind kind, view from, const view *except,
-                                size_t except_count, publish_job *job);
+// Publishes for all nodes. `source` holds `payload` and is borrowed. False where the broker is out of reach or this
+// node is overloaded (answer 503): nothing was sent and the job (may be null) not touched.
+[[nodiscard]] bool node_publish(node *n, view room, frame *source, view payload, payload_kind kind, view from,
+                                const view *except, size_t except_count, publish_job *job);
 
-// Carries out join, leave and disconnect on this node's connections. 0, or an HTTP-like code with a text in `e` (404: no such connection here;
-// 501: users and refresh do not exist yet).
+// Carries out join, leave and disconnect on this node's connections. 0, or an HTTP-like code with a text in `e` (404:
+// no such connection here; 501: users and refresh do not exist yet).
 [[nodiscard]] int node_order(node *n, const command *c, error *e);
 
 // Asks all workers; `done` is called on the main thread with the whole query, which is freed after it.
-void node_query(node *n, query_type type, view room, view after, uint64_t limit, void (*done)(query *, void *, uint64_t), void *context,
-                uint64_t tag);
+void node_query(node *n, query_type type, view room, view after, uint64_t limit,
+                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag);
 
 } // namespace belfry

@@ -7,7 +7,9 @@ publish_job *publish_job_new(void (*done)(publish_job *, void *), void *context)
     return new publish_job{1, 0, false, done, context};
 }
 
-void publish_job_expect(publish_job *job) { job->awaiting++; }
+void publish_job_expect(publish_job *job) {
+    job->awaiting++;
+}
 
 void publish_job_settle(publish_job *job, uint64_t receivers, bool accepted) {
     job->receivers += receivers;

@@ -1,4 +1,5 @@
-// Who waits for what became of a publish: a client for its `ok`, the control API for the number of receivers. Main thread.
+// Who waits for what became of a publish: a client for its `ok`, the control API for the number of receivers. Main
+// thread.
 #pragma once
 
 #include <stdint.h>
@@ -6,9 +7,9 @@
 namespace belfry {
 
 struct publish_job {
-    uint32_t awaiting;  // outcomes still to come; done is called when the last one came
-    uint64_t receivers; // members of this node to whose queue it went
-    bool failed;        // the broker did not take (all of) it
+    uint32_t awaiting;                             // outcomes still to come; done is called when the last one came
+    uint64_t receivers;                            // members of this node to whose queue it went
+    bool failed;                                   // the broker did not take (all of) it
     void (*done)(publish_job *job, void *context); // the job is freed after it
     void *context;                                 // borrowed
 };

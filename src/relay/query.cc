@@ -53,9 +53,9 @@ static void write_connection(const conn *c, buffer *out) {
     json_write_string(out, c->listener->name);
     buffer_append(out, ",\"route\":");
     json_write_string(out, c->route ? view(c->route->path) : view());
-    buffer_printf(out, ",\"state\":\"%s\",\"protocol\":\"%s\",\"tls\":%s,\"rooms\":%u,\"queue\":%u,\"age\":%llu}\n", c->phase->name,
-                  c->session ? c->session->subprotocol : "", c->stream.tls ? "true" : "false", c->room_count, c->outq.bytes,
-                  static_cast<unsigned long long>((now - c->opened_ms) / 1000));
+    buffer_printf(out, ",\"state\":\"%s\",\"protocol\":\"%s\",\"tls\":%s,\"rooms\":%u,\"queue\":%u,\"age\":%llu}\n",
+                  c->phase->name, c->session ? c->session->subprotocol : "", c->stream.tls ? "true" : "false",
+                  c->room_count, c->outq.bytes, static_cast<unsigned long long>((now - c->opened_ms) / 1000));
 }
 
 static void answer_connections(shard *s, const query *q, query_part *part) {
@@ -93,12 +93,18 @@ static void answer_status(shard *s, query_part *part, uint64_t accept_exhausted)
 void query_answer(shard *s, query *q, uint64_t accept_exhausted) {
     query_part *part = &q->parts[s->index];
     switch (q->type) {
-    case query_type::rooms: answer_rooms(s, q, part); break;
+    case query_type::rooms:
+        answer_rooms(s, q, part);
+        break;
     case query_type::room:
         if (const room *r = room_find(s, q->room, hash_bytes(q->room))) part->count = r->count;
         break;
-    case query_type::connections: answer_connections(s, q, part); break;
-    case query_type::status: answer_status(s, part, accept_exhausted); break;
+    case query_type::connections:
+        answer_connections(s, q, part);
+        break;
+    case query_type::status:
+        answer_status(s, part, accept_exhausted);
+        break;
     }
 }
 

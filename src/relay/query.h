@@ -1,4 +1,5 @@
-// Questions of the control API to all workers. The node makes one query object, each worker fills its own part, the last one sends it back.
+// Questions of the control API to all workers. The node makes one query object, each worker fills its own part, the
+// last one sends it back.
 #pragma once
 
 #include "relay/counters.h"
@@ -17,8 +18,8 @@ struct shard_status {
     uint64_t accept_exhausted;                                       // times that descriptors ran out
 };
 
-// Fills this worker's part. Forms: rooms "NAME\tMEMBERS\n" in name order, names above `after`, at most `limit`; room: count;
-// connections: one JSON object a line in slot order; status: shard_status.
+// Fills this worker's part. Forms: rooms "NAME\tMEMBERS\n" in name order, names above `after`, at most `limit`; room:
+// count; connections: one JSON object a line in slot order; status: shard_status.
 void query_answer(shard *s, query *q, uint64_t accept_exhausted);
 
 void query_free(query *q);

@@ -110,8 +110,8 @@ void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membersh
     room *r = room_find(s, name, hash_bytes(name));
     if (!r || r->serial != serial) return; // dropped, or dropped and wanted again, meanwhile
     r->active = true;
-    // `admitted` may take members out of this list and, with them gone, the room: a copy of the list's head keeps the walk safe, and a
-    // waiter of our own keeps the room.
+    // `admitted` may take members out of this list and, with them gone, the room: a copy of the list's head keeps the
+    // walk safe, and a waiter of our own keeps the room.
     r->waiting++;
     link now;
     list_init(&now);
@@ -129,15 +129,26 @@ void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membersh
 // `user` and `backend` need an authenticated user or a hook; neither exists before the edge does, so they say no.
 static bool allowed(int32_t right, bool member, const char **why) {
     switch (right) {
-    case right_anyone: return true;
-    case right_members: *why = "only members may"; return member;
-    case right_user: *why = "needs an authenticated user"; return false;
-    case right_backend: *why = "only the backend may"; return false;
-    default: *why = "nobody may"; return false;
+    case right_anyone:
+        return true;
+    case right_members:
+        *why = "only members may";
+        return member;
+    case right_user:
+        *why = "needs an authenticated user";
+        return false;
+    case right_backend:
+        *why = "only the backend may";
+        return false;
+    default:
+        *why = "nobody may";
+        return false;
     }
 }
 
-bool room_may_join(const room_rule *rule, const char **why) { return allowed(rule ? rule->join : right_backend, false, why); }
+bool room_may_join(const room_rule *rule, const char **why) {
+    return allowed(rule ? rule->join : right_backend, false, why);
+}
 
 bool room_may_publish(const room_rule *rule, bool member, const char **why) {
     return allowed(rule ? rule->publish : right_backend, member, why);

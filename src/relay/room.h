@@ -1,5 +1,6 @@
-// Rooms of one worker, and who is in them. A room exists while somebody is in it or waits to be; the node is told when the first
-// one comes (want) and when the last one left (drop), and answers when the broker delivers it (active). Owner's thread only.
+// Rooms of one worker, and who is in them. A room exists while somebody is in it or waits to be; the node is told when
+// the first one comes (want) and when the last one left (drop), and answers when the broker delivers it (active).
+// Owner's thread only.
 #pragma once
 
 #include "base/hash.h"
@@ -15,14 +16,14 @@ struct shard;
 
 // One connection in one room; in the shard's membership_slab.
 struct membership {
-    link waiting;         // in room::waiters until active
-    membership *next;     // the connection's next one; owned
-    room *in;             // borrowed
-    conn *who;            // borrowed
-    uint32_t index;       // in room::members, once a member
-    bool member;          // false: waits for the broker
-    bool wants_answer;    // an `ok` is due once it is a member
-    bool asked_since;     // the join named `since`
+    link waiting;      // in room::waiters until active
+    membership *next;  // the connection's next one; owned
+    room *in;          // borrowed
+    conn *who;         // borrowed
+    uint32_t index;    // in room::members, once a member
+    bool member;       // false: waits for the broker
+    bool wants_answer; // an `ok` is due once it is a member
+    bool asked_since;  // the join named `since`
     int64_t request_id;
 };
 
@@ -35,7 +36,7 @@ struct room {
     table_node node;
     room_member *members; // owned array
     uint32_t count, capacity;
-    uint32_t waiting;     // length of waiters
+    uint32_t waiting; // length of waiters
     uint32_t serial;
     bool active;
     link waiters;
@@ -44,7 +45,9 @@ struct room {
     char name[];
 };
 
-inline view room_name(const room *r) { return view(r->name, r->name_size); }
+inline view room_name(const room *r) {
+    return view(r->name, r->name_size);
+}
 
 room *room_find(shard *s, view name, uint64_t hash);
 
@@ -64,8 +67,8 @@ membership *room_membership(const conn *c, view name);
 // Makes a waiting membership a member: for a connection that wants all its first rooms at once.
 void room_admit(membership *m);
 
-// The node's answer to a want: everybody that waits comes to `admitted`, which calls room_admit when it likes (before the next
-// turn or later) or room_leave.
+// The node's answer to a want: everybody that waits comes to `admitted`, which calls room_admit when it likes (before
+// the next turn or later) or room_leave.
 void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m));
 
 // True where the rule gives `right` to this connection now. `why` (static) says what is missing.

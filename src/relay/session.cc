@@ -5,7 +5,8 @@
 
 namespace belfry {
 
-void session_publish(conn *c, view room, frame *source, payload_kind kind, bool echo, bool wants_answer, int64_t request_id) {
+void session_publish(conn *c, view room, frame *source, payload_kind kind, bool echo, bool wants_answer,
+                     int64_t request_id) {
     shard *s = c->on;
     conn_id id = conn_id_of(c);
     conn_id_text text = conn_id_format(id);
@@ -20,6 +21,7 @@ void session_publish(conn *c, view room, frame *source, payload_kind kind, bool 
     frame_unref(source);
     auto *l = new publish_letter{{letter_type::publish, s->index}, m, id, wants_answer, request_id};
     mailbox_send(&s->outbox, &l->head);
+    c->published = true;
     if (mailbox_backlogged(&s->outbox)) { // the node is behind: this client waits, nothing is dropped
         conn_pause(c);
         list_remove(&c->place);

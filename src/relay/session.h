@@ -1,5 +1,5 @@
-// What a WebSocket connection speaks: JSON objects or raw messages. Two tables of functions (session_json.cc, session_raw.cc) that
-// admission picks and websocket calls. Owner's thread.
+// What a WebSocket connection speaks: JSON objects or raw messages. Two tables of functions (session_json.cc,
+// session_raw.cc) that admission picks and websocket calls. Owner's thread.
 #pragma once
 
 #include "relay/conn.h"
@@ -10,8 +10,9 @@ namespace belfry {
 struct session_ops {
     const char *subprotocol; // as negotiated
     wire_form form;
-    void (*opened)(conn *c);                                  // 101 is queued, the first rooms are joined
-    void (*message)(conn *c, uint8_t opcode, char *data, size_t size); // a whole message; frame_padding readable behind it
+    void (*opened)(conn *c); // 101 is queued, the first rooms are joined
+    void (*message)(conn *c, uint8_t opcode, char *data,
+                    size_t size);                             // a whole message; frame_padding readable behind it
     void (*joined)(conn *c, membership *m);                   // a waiting join became active and was admitted
     void (*published)(conn *c, int64_t request_id, int code); // the node's answer to a publish with an id
     void (*removed)(conn *c, view room, const char *reason);  // taken out of a room by the backend
@@ -21,7 +22,9 @@ struct session_ops {
 extern const session_ops session_json;
 extern const session_ops session_raw;
 
-// Sends a publish of this connection to the node. Takes `source` over. Pauses the connection where the node's mailbox is backed up.
-void session_publish(conn *c, view room, frame *source, payload_kind kind, bool echo, bool wants_answer, int64_t request_id);
+// Sends a publish of this connection to the node. Takes `source` over. Pauses the connection where the node's mailbox
+// is backed up.
+void session_publish(conn *c, view room, frame *source, payload_kind kind, bool echo, bool wants_answer,
+                     int64_t request_id);
 
 } // namespace belfry

@@ -35,7 +35,9 @@ static void answer_ok(conn *c, const client_request *q) {
     say(c);
 }
 
-static std::string about(const char *what, view room) { return std::string(what) + " " + std::string(room); }
+static std::string about(const char *what, view room) {
+    return std::string(what) + " " + std::string(room);
+}
 
 // ---------------------------------------------------------------- what clients ask
 
@@ -57,19 +59,22 @@ static void on_join(conn *c, const client_request *q) {
     const char *why = nullptr;
     membership *m = room_membership(c, q->room);
     if (!m) {
-        if (room_name_reserved(q->room)) return refuse(c, q, 403, about("not allowed to join", q->room) + ": names with @ are reserved");
+        if (room_name_reserved(q->room))
+            return refuse(c, q, 403, about("not allowed to join", q->room) + ": names with @ are reserved");
         if (!room_may_join(room_rule_find(c->on->settings, q->room), &why))
             return refuse(c, q, 403, about("not allowed to join", q->room) + ": " + why);
         if (c->room_count >= c->route->max_rooms) return refuse(c, q, 429, "too many rooms on this connection");
     }
     switch (room_join(c->on, c, q->room, &m)) {
-    case join_result::full: return refuse(c, q, 409, about("full:", q->room));
+    case join_result::full:
+        return refuse(c, q, 409, about("full:", q->room));
     case join_result::already:
         if (!m->member) return refuse(c, q, 409, about("already joining", q->room));
         if (q->has_id) answer_join(c, q->id, q->room, q->has_since);
         return;
     case join_result::joined:
-    case join_result::waiting: break;
+    case join_result::waiting:
+        break;
     }
     m->wants_answer = q->has_id;
     m->request_id = q->id;
@@ -87,7 +92,8 @@ static void on_leave(conn *c, const client_request *q) {
 static void on_publish(conn *c, const client_request *q) {
     const char *why = nullptr;
     membership *m = room_membership(c, q->room);
-    if (room_name_reserved(q->room)) return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": names with @ are reserved");
+    if (room_name_reserved(q->room))
+        return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": names with @ are reserved");
     if (!room_may_publish(room_rule_find(c->on->settings, q->room), m && m->member, &why))
         return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": " + why);
     session_publish(c, q->room, frame_copy(q->data), payload_kind::json, q->echo, q->has_id, q->id);
@@ -124,11 +130,16 @@ static void act(conn *c, const client_request *q) {
     case client_op::publish:
         if (room_named(c, q)) on_publish(c, q);
         return;
-    case client_op::ping: return on_ping(c, q);
-    case client_op::call: return refuse(c, q, 501, "call: this server asks no backend");
-    case client_op::members: return refuse(c, q, 501, "members: this server keeps no presence");
-    case client_op::auth: return refuse(c, q, 501, "auth: this server checks no tokens");
-    case client_op::unknown: return refuse(c, q, 400, "unknown type \"" + std::string(q->type.substr(0, 64)) + "\"");
+    case client_op::ping:
+        return on_ping(c, q);
+    case client_op::call:
+        return refuse(c, q, 501, "call: this server asks no backend");
+    case client_op::members:
+        return refuse(c, q, 501, "members: this server keeps no presence");
+    case client_op::auth:
+        return refuse(c, q, 501, "auth: this server checks no tokens");
+    case client_op::unknown:
+        return refuse(c, q, 400, "unknown type \"" + std::string(q->type.substr(0, 64)) + "\"");
     }
 }
 
@@ -137,8 +148,10 @@ static void message(conn *c, uint8_t opcode, char *data, size_t size) {
     client_request q;
     error e;
     switch (client_json_parse(c->on->reader, view(data, size), &q, &e)) {
-    case client_parse::ok: return act(c, &q);
-    case client_parse::bad_member: return answer_error(c, q.has_id, q.id, 400, e.text);
+    case client_parse::ok:
+        return act(c, &q);
+    case client_parse::bad_member:
+        return answer_error(c, q.has_id, q.id, 400, e.text);
     case client_parse::not_an_object: {
         std::string reason = std::string("not a protocol object: ") + e.text;
         return websocket_close(c, 4400, view(reason).substr(0, 120));

@@ -1,5 +1,5 @@
-// The part of the configuration that the relay works by. main/config fills these plain structs from the ini file (each field is one
-// option row) and hands them out as an immutable snapshot; a reload makes a new one beside it.
+// The part of the configuration that the relay works by. main/config fills these plain structs from the ini file (each
+// field is one option row) and hands them out as an immutable snapshot; a reload makes a new one beside it.
 #pragma once
 
 #include "net/tls.h"
@@ -34,8 +34,8 @@ struct route {
 // [room PATTERN]
 struct room_rule {
     std::string pattern;
-    int32_t join;    // room_right
-    int32_t publish; // room_right
+    int32_t join;        // room_right
+    int32_t publish;     // room_right
     int64_t max_members; // on this node's threads, each; 0: no bound
 };
 
@@ -46,21 +46,21 @@ struct listener_settings {
     bool tls;
     std::vector<std::string> certificate;
     std::vector<std::string> private_key;
-    int64_t handshake_timeout; // ms: TLS and request head together
-    int64_t max_handshakes;    // TLS handshakes in flight, per thread
+    int64_t handshake_timeout;      // ms: TLS and request head together
+    int64_t max_handshakes;         // TLS handshakes in flight, per thread
     tls_context *context = nullptr; // counted; null: plain
 };
 
 // What every thread reads and nobody changes. Lives as long as the process until reload exists.
 struct relay_settings {
-    std::vector<route> routes;      // longest path first
-    std::vector<room_rule> rooms;   // longest pattern first
+    std::vector<route> routes;    // longest path first
+    std::vector<room_rule> rooms; // longest pattern first
     std::vector<listener_settings> listeners;
-    int64_t max_connections;        // of the whole process
+    int64_t max_connections; // of the whole process
 };
 
-// The route of a (normalised) path and host. Longest path prefix wins (at a '/' boundary), then one with a host. Null where none fits;
-// *other_host then tells whether one with another host would have (421 instead of 404).
+// The route of a (normalised) path and host. Longest path prefix wins (at a '/' boundary), then one with a host. Null
+// where none fits; *other_host then tells whether one with another host would have (421 instead of 404).
 const route *route_find(const relay_settings *s, std::string_view path, std::string_view host, bool *other_host);
 // The rule of a room's name, or null: the backend's alone.
 const room_rule *room_rule_find(const relay_settings *s, std::string_view name);

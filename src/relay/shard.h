@@ -1,5 +1,5 @@
-// Everything that one worker thread owns. Plain data: who works on it is conn (connections), room (rooms), fanout (deliveries) and
-// worker (the thread itself). No other thread touches a shard but through its two mailboxes.
+// Everything that one worker thread owns. Plain data: who works on it is conn (connections), room (rooms), fanout
+// (deliveries) and worker (the thread itself). No other thread touches a shard but through its two mailboxes.
 #pragma once
 
 #include "base/hash.h"
@@ -32,19 +32,19 @@ struct shard {
     counters count;
 
     // Connections by slot; a free slot holds null and stands in free_slots.
-    conn **conns;         // owned array
+    conn **conns; // owned array
     uint32_t slot_count, slot_capacity;
     uint32_t *free_slots; // owned array
     uint32_t free_count;
-    uint32_t live;                        // connections now
-    std::atomic<int64_t> *process_live;   // borrowed: of all threads, for max_connections
+    uint32_t live;                      // connections now
+    std::atomic<int64_t> *process_live; // borrowed: of all threads, for max_connections
     slab conn_slab, chunk_slab, membership_slab;
-    link graveyard;                       // closed in this turn, freed at its end
-    link tls_waiting;                     // readable, but max_handshakes are under way
+    link graveyard;   // closed in this turn, freed at its end
+    link tls_waiting; // readable, but max_handshakes are under way
     uint32_t tls_under_way;
-    link again;                           // have bytes inside the TLS object, or were resumed: read next turn
-    link paused;                          // wait for the outbox to drain
-    const conn_phase *first_phase;        // borrowed: what a new connection starts as
+    link again;                    // have bytes inside the TLS object, or were resumed: read next turn
+    link paused;                   // wait for the outbox to drain
+    const conn_phase *first_phase; // borrowed: what a new connection starts as
 
     // Output.
     conn *dirty_first, *dirty_last; // singly linked by conn::next_dirty

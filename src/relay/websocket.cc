@@ -10,6 +10,7 @@
 namespace belfry {
 
 static constexpr uint64_t close_wait_ms = 5000;               // for the peer's Close
+static constexpr uint64_t fence_wait_ms = 1000;               // for our own publishes to come back
 static constexpr uint64_t fragment_bookkeeping = 1024 * 1024; // bytes, see ws_limits; never below max_message
 
 // ---------------------------------------------------------------- out
@@ -41,6 +42,7 @@ static void send_close(conn *c, uint16_t code, view reason) {
 
 void websocket_close(conn *c, uint16_t code, view reason) {
     if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
+    c->fencing = false;
     send_close(c, code, reason);
     if (c->close_received || c->eof_seen) {
         conn_linger(c);
@@ -54,8 +56,8 @@ static void log_slow(const conn *c) {
     static log_limit limit;
     uint64_t held = 0;
     if (log_limit_pass(&limit, &held))
-        log_info("slow consumer: %s has %u bytes waiting, closed with 4413 (%llu more not shown)", c->peer, c->outq.bytes,
-                 static_cast<unsigned long long>(held));
+        log_info("slow consumer: %s has %u bytes waiting, closed with 4413 (%llu more not shown)", c->peer,
+                 c->outq.bytes, static_cast<unsigned long long>(held));
 }
 
 void websocket_close_slow(conn *c) {
@@ -65,6 +67,29 @@ void websocket_close_slow(conn *c) {
     websocket_close(c, 4413, "slow consumer");
 }
 
+static void answer_close(conn *c, uint16_t code) {
+    if (!c->close_sent) {
+        c->close_code = code;
+        counters_close(&c->on->count, code);
+        send_close(c, code, view()); // echoed; 1005: an empty one
+    }
+    conn_linger(c);
+}
+
+// True where the end has to wait until what this client published itself has come back: whoever sends a message to an
+// echo and then a Close gets both answered, in order.
+static bool fence(conn *c, uint16_t code, const char *why) {
+    if (!c->published || c->close_sent) return false;
+    c->fencing = true;
+    c->fence_code = code;
+    c->fence_why = why;
+    conn_pause(c);
+    conn_set_deadline(c, fence_wait_ms);
+    auto *l = new fence_letter{{letter_type::fence, c->on->index}, conn_id_of(c)};
+    mailbox_send(&c->on->outbox, &l->head);
+    return true;
+}
+
 // A violation: Close, then nothing more is read as frames (RFC 6455 section 7.1.7).
 static void fail(conn *c, uint16_t code, const char *why) {
     static log_limit limit;
@@ -72,7 +97,16 @@ static void fail(conn *c, uint16_t code, const char *why) {
     if (log_limit_pass(&limit, &held))
         log_info("websocket: %s violates the protocol: %s, closed with %u (%llu more not shown)", c->peer, why, code,
                  static_cast<unsigned long long>(held));
+    if (fence(c, code, why)) return;
     if (!c->close_sent) send_close(c, code, why);
+    conn_linger(c);
+}
+
+void websocket_fenced(conn *c) {
+    if (!c->fencing || c->closed || c->phase != &websocket_phase) return;
+    c->fencing = false;
+    if (!c->fence_why) return answer_close(c, c->fence_code);
+    if (!c->close_sent) send_close(c, c->fence_code, c->fence_why);
     conn_linger(c);
 }
 
@@ -80,12 +114,7 @@ static void fail(conn *c, uint16_t code, const char *why) {
 
 static void on_close(conn *c, const ws_event *e) {
     c->close_received = true;
-    if (!c->close_sent) {
-        c->close_code = e->close_code;
-        counters_close(&c->on->count, e->close_code);
-        send_close(c, e->close_code, view()); // echoed; 1005: an empty one
-    }
-    conn_linger(c);
+    if (!fence(c, e->close_code, nullptr)) answer_close(c, e->close_code);
 }
 
 static void on_control(conn *c, const ws_event *e) {
@@ -123,10 +152,17 @@ static char *bytes(conn *c, char *begin, char *end) {
     while (!c->closed && !c->paused && c->phase == &websocket_phase) {
         ws_event e = ws_parse(&c->parser, &limits, &c->message_received, &data);
         switch (e.type) {
-        case ws_event_type::more: return data.begin;
-        case ws_event_type::data: on_data(c, &e); break;
-        case ws_event_type::control: on_control(c, &e); break;
-        case ws_event_type::failed: fail(c, e.close_code, e.why); return end;
+        case ws_event_type::more:
+            return data.begin;
+        case ws_event_type::data:
+            on_data(c, &e);
+            break;
+        case ws_event_type::control:
+            on_control(c, &e);
+            break;
+        case ws_event_type::failed:
+            fail(c, e.close_code, e.why);
+            return end;
         }
     }
     return data.begin;
@@ -163,6 +199,7 @@ static void arm(conn *c) {
 static void deadline(conn *c) {
     const struct route *r = c->route;
     uint64_t now = c->on->loop->clock.monotonic_ms;
+    if (c->fencing) return websocket_fenced(c);
     if (c->close_sent) return conn_linger(c); // the peer's Close did not come
     if (c->ping_waiting && !left(now, c->pinged_ms, r->pong_timeout)) {
         send_close(c, 1011, "no pong");

@@ -22,7 +22,8 @@ static void on_accept(int fd, const struct sockaddr *peer, socklen_t size, void 
     conn_accept(&l->of->shard, fd, peer, size, l->settings);
 }
 
-void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop, std::atomic<int64_t> *process_live) {
+void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
+                 std::atomic<int64_t> *process_live) {
     shard *s = &w->shard;
     s->index = index;
     s->settings = settings;
@@ -63,7 +64,8 @@ static void join_by_order(shard *s, conn *c, const order_letter *o) {
     membership *m = nullptr;
     if (c->phase != &websocket_phase || c->close_sent) return;
     if (static_cast<int64_t>(c->room_count) >= c->route->max_rooms) {
-        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms", c->peer, c->room_count);
+        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms", c->peer,
+                 c->room_count);
         return;
     }
     if (room_join(s, c, o->room, &m) == join_result::joined) c->session->joined(c, m);
@@ -74,8 +76,10 @@ static void carry_out(shard *s, const order_letter *o) {
     conn *c = conn_find(s, o->conn);
     if (!c) return;
     switch (o->op) {
-    case order_op::join: return join_by_order(s, c, o);
-    case order_op::disconnect: return disconnect(c, o);
+    case order_op::join:
+        return join_by_order(s, c, o);
+    case order_op::disconnect:
+        return disconnect(c, o);
     case order_op::leave:
         if (membership *m = room_membership(c, o->room)) {
             room_leave(s, m);
@@ -134,12 +138,15 @@ static void on_query(worker *w, query *q) {
     if (q->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) mailbox_send(&w->shard.outbox, &q->head);
 }
 
-template <typename T> static T *as(letter *l) { return reinterpret_cast<T *>(l); }
+template <typename T> static T *as(letter *l) {
+    return reinterpret_cast<T *>(l);
+}
 
 static void read_letter(worker *w, letter *l) {
     shard *s = &w->shard;
     switch (l->type) {
-    case letter_type::broadcast: return deliver(s, as<message>(l));
+    case letter_type::broadcast:
+        return deliver(s, as<message>(l));
     case letter_type::active: {
         auto *r = as<room_letter>(l);
         room_active(s, r->room, r->serial, admission_room_active);
@@ -158,7 +165,12 @@ static void read_letter(worker *w, letter *l) {
         on_answer(s, as<answer_letter>(l));
         delete as<answer_letter>(l);
         return;
-    case letter_type::query: return on_query(w, as<query>(l));
+    case letter_type::fence:
+        if (conn *c = conn_find(s, as<fence_letter>(l)->from)) websocket_fenced(c);
+        delete as<fence_letter>(l);
+        return;
+    case letter_type::query:
+        return on_query(w, as<query>(l));
     case letter_type::stop:
         stop(w);
         delete l;
@@ -167,7 +179,8 @@ static void read_letter(worker *w, letter *l) {
         abort_all(s);
         delete l;
         return;
-    default: fatal("worker: a letter of type %d", static_cast<int>(l->type));
+    default:
+        fatal("worker: a letter of type %d", static_cast<int>(l->type));
     }
 }
 
@@ -195,7 +208,8 @@ static void resume_paused(shard *s) {
 }
 
 static bool work_left(const shard *s) {
-    return s->dirty_first || !list_empty(&s->again) || !list_empty(&s->graveyard) || ring_size(&s->inbox.ring) != 0;
+    return s->dirty_first || conn_may_start(s) || !list_empty(&s->again) || !list_empty(&s->graveyard) ||
+           ring_size(&s->inbox.ring) != 0;
 }
 
 static void turn(worker *w) {
@@ -203,6 +217,7 @@ static void turn(worker *w) {
     loop_turn(s->loop, !work_left(s));
     read_letters(w);
     wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
+    conn_start_waiting(s);
     conn_run_again(s);
     fanout_flush(s);
     resume_paused(s);
@@ -271,12 +286,26 @@ static void drain_inbox(shard *s) {
     mailbox_flush(&s->inbox);
     while (auto *l = static_cast<letter *>(mailbox_receive(&s->inbox))) {
         switch (l->type) {
-        case letter_type::broadcast: drop_message(as<message>(l)); break;
-        case letter_type::active: delete as<room_letter>(l); break;
-        case letter_type::order: delete as<order_letter>(l); break;
-        case letter_type::answer: delete as<answer_letter>(l); break;
-        case letter_type::query: drop_query(as<query>(l)); break;
-        default: delete l;
+        case letter_type::broadcast:
+            drop_message(as<message>(l));
+            break;
+        case letter_type::active:
+            delete as<room_letter>(l);
+            break;
+        case letter_type::order:
+            delete as<order_letter>(l);
+            break;
+        case letter_type::answer:
+            delete as<answer_letter>(l);
+            break;
+        case letter_type::fence:
+            delete as<fence_letter>(l);
+            break;
+        case letter_type::query:
+            drop_query(as<query>(l));
+            break;
+        default:
+            delete l;
         }
     }
 }

@@ -1,7 +1,7 @@
 // A worker thread: its shard, its listeners, and the turn of its loop.
 //
-// One turn: wait for events (libevent once), read the mailbox, fire deadlines, read again who has bytes left, write a slice of the
-// dirty connections, flush the mailbox to the node, free what was closed.
+// One turn: wait for events (libevent once), read the mailbox, fire deadlines, read again who has bytes left, write a
+// slice of the dirty connections, flush the mailbox to the node, free what was closed.
 #pragma once
 
 #include "relay/shard.h"
@@ -33,7 +33,8 @@ struct worker_socket {
 inline constexpr uint32_t mailbox_capacity = 8192; // entries a direction
 
 // Main thread: prepares worker `index`, whose outbox rings the node's loop. Nothing runs yet.
-void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop, std::atomic<int64_t> *process_live);
+void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
+                 std::atomic<int64_t> *process_live);
 // Main thread: starts the thread, which accepts on these sockets. False where the thread can't be made.
 [[nodiscard]] bool worker_start(worker *w, const worker_socket *sockets, size_t count);
 // Main thread: waits for the thread's end (it ends by a stop or kill letter).

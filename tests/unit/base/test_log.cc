@@ -101,12 +101,13 @@ void a_client_can_not_forge_a_line(void **) {
 
 void text_form_leaves_utf8_and_escapes_what_is_none(void **) {
     open_log(log_level::info, false);
-    //        U+00A0  U+20AC        U+1F514             U+0085, U+009B   overlong, surrogate, beyond, cut short
-    log_info("\xc2\xa0 \xe2\x82\xac \xf0\x9f\x94\x94 | \xc2\x85 \xc2\x9b | \xc0\xaf \xe0\x80\xaf \xf0\x8f\xbf\xbf "
-             "\xed\xa0\x80 "
-             "\xf4\x90\x80\x80 \xff \xe2\x82");
+    // Kept: U+00C0, U+00A0, U+20AC, U+1F514. C1 controls: U+0085, U+009B. Not UTF-8: the rest.
+    log_info(
+        "\xc3\x80 \xc2\xa0 \xe2\x82\xac \xf0\x9f\x94\x94 | \xc2\x85 \xc2\x9b | \xc0\xaf \xe0\x80\xaf \xf0\x8f\xbf\xbf "
+        "\xed\xa0\x80 "
+        "\xf4\x90\x80\x80 \xff \xe2\x82");
     assert_text(line_without_time(0),
-                " info \xc2\xa0 \xe2\x82\xac \xf0\x9f\x94\x94 | \\xc2\\x85 \\xc2\\x9b | "
+                " info \xc3\x80 \xc2\xa0 \xe2\x82\xac \xf0\x9f\x94\x94 | \\xc2\\x85 \\xc2\\x9b | "
                 "\\xc0\\xaf \\xe0\\x80\\xaf \\xf0\\x8f\\xbf\\xbf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xff "
                 "\\xe2\\x82\n");
 }
