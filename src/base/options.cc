@@ -277,6 +277,24 @@ bool option_parse(const option_row *row, view value, void *object, error *e) {
     fatal("[%s] %s: an option type that does not exist", row->section, row->name);
 }
 
+// A URL keeps all but its password, so that what -T prints can be read again; anything else is hidden whole.
+static void format_secret(const std::string &value, buffer *out) {
+    size_t scheme = value.find("://"), at = value.rfind('@');
+    std::string name = value.substr(0, scheme);
+    if (name != "redis" && name != "rediss" && name != "unix") {
+        buffer_append(out, value.empty() ? "" : "***");
+        return;
+    }
+    size_t colon = value.find(':', scheme + 3);
+    if (at == std::string::npos || colon == std::string::npos || colon > at) {
+        buffer_append(out, value);
+        return;
+    }
+    buffer_append(out, view(value).substr(0, colon + 1));
+    buffer_append(out, "***");
+    buffer_append(out, view(value).substr(at));
+}
+
 void option_format(const option_row *row, const void *object, buffer *out) {
     switch (row->type) {
     case option_type::boolean:
@@ -300,7 +318,7 @@ void option_format(const option_row *row, const void *object, buffer *out) {
         buffer_append(out, *field<std::string>(row, object));
         return;
     case option_type::secret:
-        buffer_append(out, field<std::string>(row, object)->empty() ? "" : "***");
+        format_secret(*field<std::string>(row, object), out);
         return;
     }
 }

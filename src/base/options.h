@@ -24,7 +24,7 @@ enum class option_type : uint8_t {
     list,     // std::vector<std::string>: the option repeats, and each value may be a comma-separated list
     lines,    // std::vector<std::string>: the option repeats, each value is kept whole
     choice,   // int32_t            index into row.choices
-    secret,   // std::string        as text, but shown as *** by option_format
+    secret,   // std::string        as text, but shown as *** by option_format; of a URL only the password is hidden
 };
 
 struct option_row {

@@ -124,6 +124,10 @@ static void check_broker(checking *c) {
     if (o->type == 1 && !redis_parse_url(o->url, &c->out->link.redis, &e)) complain(c, "broker", "url", e.text);
     c->out->link.redis.tls_ca = o->tls_ca;
     c->out->link.redis.tls_verify = o->tls_verify;
+    if (o->type != 1 || !c->out->link.redis.tls) return;
+    tls_context *tried = tls_client_new(o->tls_ca.empty() ? nullptr : o->tls_ca.c_str(), o->tls_verify, &e);
+    if (!tried) return complain(c, "broker", "tls_ca", e.text);
+    tls_unref(tried);
 }
 
 static void check_control(checking *c) {

@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "net/resolve.h"
+#include "net/wheel.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,7 @@ struct awaited_copy {
 struct redis_broker {
     broker head;
     broker_settings settings;
+    loop *on;                      // borrowed
     redis *subscriber, *publisher; // owned
     std::unordered_map<std::string, channel> channels;
     std::vector<std::string> changed;
@@ -375,6 +378,10 @@ static void destroy(broker *base) {
     redis_broker *b = of(base);
     redis_free(b->subscriber);
     redis_free(b->publisher);
+    // Name look-ups that were cut short give their memory back on the loop (resolve.h).
+    uint64_t until = clock_monotonic_ns() / 1000000 + resolve_linger_ms + wheel_tick_ms;
+    while (clock_monotonic_ns() / 1000000 < until)
+        loop_turn(b->on, true);
     fail_copies(b);
     json_reader_free(b->reader);
     buffer_free(&b->scratch);
@@ -390,12 +397,14 @@ broker *broker_redis_new(const broker_events *events, void *context, const broke
     auto *b = new redis_broker{};
     b->head = {&ops, events, context, {}};
     b->settings = *settings;
+    b->on = on;
     b->room_prefix = settings->prefix + "room:";
     b->message_prefix = settings->prefix + "message:";
     b->command_channel = settings->prefix + "command";
     b->reader = json_reader_new();
     b->subscriber = redis_new(on, &b->settings.redis, "subscriber", &subscriber_events, b);
     b->publisher = redis_new(on, &b->settings.redis, "publisher", &publisher_events, b);
+    if (!b->subscriber || !b->publisher) fatal("broker: no Redis link could be made"); // the config was checked: can't be
     return &b->head;
 }
 

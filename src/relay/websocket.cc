@@ -42,9 +42,10 @@ static void send_close(conn *c, uint16_t code, view reason) {
 
 void websocket_close(conn *c, uint16_t code, view reason) {
     if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
+    bool broken = c->fencing && c->fence_why; // a parser that has failed must not be fed again
     c->fencing = false;
     send_close(c, code, reason);
-    if (c->close_received || c->eof_seen) {
+    if (c->close_received || c->eof_seen || broken) {
         conn_linger(c);
         return;
     }

@@ -12,6 +12,7 @@ CONFIG = """
 workers = 1
 
 [route /ws]
+protocol = raw
 
 """
 STACK = 256 * 1024

@@ -333,6 +333,15 @@ void secrets_are_not_shown(void **) {
     assert_formatted(row("token"), "");
     s.token = "s3cret";
     assert_formatted(row("token"), "***");
+    s.token = "s3://cret";
+    assert_formatted(row("token"), "***");
+    s.token = "redis://user:p@ss/word@127.0.0.1:6379/0";
+    assert_formatted(row("token"), "redis://user:***@127.0.0.1:6379/0");
+    s.token = "redis://127.0.0.1:6379/0";
+    assert_formatted(row("token"), "redis://127.0.0.1:6379/0");
+    s.token = "unix://:secret@/run/redis.sock?db=1";
+    assert_formatted(row("token"), "unix://:***@/run/redis.sock?db=1");
+    s.token.clear();
 }
 
 void the_nearest_name(void **) {
