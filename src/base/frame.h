@@ -38,6 +38,9 @@ void frame_free(frame *f); // frame_unref's slow part; not to be called
 inline void frame_unref(frame *f) {
     if (f->references.fetch_sub(1, std::memory_order_acq_rel) == 1) frame_free(f);
 }
+inline void frame_unref_many(frame *f, uint32_t n) {
+    if (f->references.fetch_sub(n, std::memory_order_acq_rel) == n) frame_free(f);
+}
 inline view frame_view(const frame *f) {
     return view(f->data, f->size);
 }

@@ -42,9 +42,14 @@ static std::string did_you_mean(const char *nearest) {
 // "route /ws" is kind "route", name "/ws". Host-bound routes with one path are told apart by what follows: [route /ws
 // a].
 static void split(const std::string &text, std::string *kind, std::string *name) {
-    size_t space = text.find(' ');
+    size_t space = text.find_first_of(" \t");
     *kind = text.substr(0, space);
     *name = space == std::string::npos ? "" : std::string(bytes_trim(view(text).substr(space)));
+}
+
+// The same section's text however it is spaced.
+static std::string joined(const std::string &kind, const std::string &name) {
+    return name.empty() ? kind : kind + " " + name;
 }
 
 static void *make_object(loading *l, const std::string &kind, const std::string &name) {
@@ -56,7 +61,7 @@ static void *make_object(loading *l, const std::string &kind, const std::string 
         return &l->listeners[name];
     }
     if (kind == "route") {
-        l->routes[name].path = name.substr(0, name.find(' '));
+        l->routes[name].path = name.substr(0, name.find_first_of(" \t"));
         return &l->routes[name];
     }
     l->rooms[name].pattern = name;
@@ -67,11 +72,12 @@ static bool takes_name(const std::string &kind) {
     return kind == "listener" || kind == "route" || kind == "room";
 }
 
-static void on_section(void *context, const char *text, const config_place *place) {
+static void on_section(void *context, const char *written, const config_place *place) {
     auto *l = static_cast<loading *>(context);
     section_state state;
     std::string name;
-    split(text, &state.kind, &name);
+    split(written, &state.kind, &name);
+    std::string text = joined(state.kind, name);
     auto known = [&](const char *k) { return state.kind == k; };
     bool is_known = false;
     for (const char *k : section_kinds)
@@ -88,7 +94,7 @@ static void on_section(void *context, const char *text, const config_place *plac
                               : "[" + state.kind + "] takes no name");
     } else if (l->sections.count(text) && l->sections[text].object) {
         complain(l, place,
-                 "[" + std::string(text) + "] is there already, at " + l->places[text].file + ":" +
+                 "[" + text + "] is there already, at " + l->places[text].file + ":" +
                      std::to_string(l->places[text].line));
         return;
     } else {
@@ -115,9 +121,12 @@ static void clear_list(const option_row *row, void *object) {
     reinterpret_cast<std::vector<std::string> *>(static_cast<char *>(object) + row->offset)->clear();
 }
 
-static void on_option(void *context, const char *section, const char *name, const char *text,
+static void on_option(void *context, const char *written, const char *name, const char *text,
                       const config_place *place) {
     auto *l = static_cast<loading *>(context);
+    std::string kind, section_name;
+    split(written, &kind, &section_name);
+    std::string section = joined(kind, section_name);
     auto at = l->sections.find(section);
     if (at == l->sections.end()) return complain(l, place, "\"" + std::string(name) + "\" stands before any [section]");
     section_state *s = &at->second;
@@ -134,21 +143,25 @@ static void on_option(void *context, const char *section, const char *name, cons
     if (first && repeats(row)) clear_list(row, s->object);
     error e;
     if (!option_parse(row, value, s->object, &e)) complain(l, place, std::string(name) + ": " + e.text);
-    l->places[std::string(section) + "\n" + name] = *place;
+    l->places[section + "\n" + name] = *place;
 }
 
 static void on_error(void *context, const config_place *place, const std::string &text) {
     complain(static_cast<loading *>(context), place, text);
 }
 
-// Longest first, so that the first match is the one that counts.
+// Longest first, so that the first match is the one that counts. Returns their names in that order.
 template <typename T, typename F>
-static void take_longest_first(std::map<std::string, T> *from, std::vector<T> *to, F size) {
-    std::multimap<size_t, T *, std::greater<size_t>> order;
+static std::vector<std::string> take_longest_first(std::map<std::string, T> *from, std::vector<T> *to, F size) {
+    std::multimap<size_t, const std::string *, std::greater<size_t>> order;
+    std::vector<std::string> names;
     for (auto &[name, object] : *from)
-        order.emplace(size(object), &object);
-    for (auto &[n, object] : order)
-        to->push_back(std::move(*object));
+        order.emplace(size(object), &name);
+    for (auto &[n, name] : order) {
+        names.push_back(*name);
+        to->push_back(std::move(from->at(*name)));
+    }
+    return names;
 }
 
 bool config_load(const char *file, config *out) {
@@ -157,14 +170,15 @@ bool config_load(const char *file, config *out) {
         options_defaults(config_rows, config_row_count, kind, make_object(&l, kind, ""));
     config_sink sink = {on_section, on_option, on_error, &l};
     config_read(file, &sink);
-    take_longest_first(&l.routes, &out->relay.routes, [](const route &r) { return r.path.size(); });
+    std::vector<std::string> route_names =
+        take_longest_first(&l.routes, &out->relay.routes, [](const route &r) { return r.path.size(); });
     take_longest_first(
         &l.rooms, &out->relay.rooms, [](const room_rule &r) { // an exact name before a pattern of its length
             return r.pattern.size() - static_cast<size_t>(std::count(r.pattern.begin(), r.pattern.end(), '*'));
         });
     for (auto &[name, listener] : l.listeners)
         out->relay.listeners.push_back(std::move(listener));
-    config_check(out, file, &l.places);
+    config_check(out, file, &l.places, route_names);
     return out->errors.empty();
 }
 

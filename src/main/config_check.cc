@@ -85,12 +85,8 @@ static std::string check_template(const std::string &pattern) {
     return "";
 }
 
-static void check_route(checking *c, const route *r, std::set<std::string> *seen) {
-    std::string section = "route " + r->path;
-    if (!c->places->count(section))
-        for (const auto &[text, place] : *c->places)
-            if (text.compare(0, section.size() + 1, section + " ") == 0 && text.find('\n') == std::string::npos)
-                section = text;
+static void check_route(checking *c, const route *r, const std::string &name, std::set<std::string> *seen) {
+    std::string section = "route " + name;
     if (r->path.empty() || r->path[0] != '/')
         complain(c, section, nullptr, "[" + section + "]: a route's path begins with /");
     if (!seen->insert(r->host + " " + r->path).second)
@@ -142,7 +138,8 @@ static void check_control(checking *c) {
     }
 }
 
-void config_check(config *out, const char *file, const config_places *places) {
+void config_check(config *out, const char *file, const config_places *places,
+                  const std::vector<std::string> &route_names) {
     checking c = {out, {file, 0}, places};
     check_core(&c);
     if (out->relay.listeners.empty()) complain(&c, "", nullptr, "there is no [listener NAME]: nobody could connect");
@@ -150,8 +147,8 @@ void config_check(config *out, const char *file, const config_places *places) {
     for (listener_settings &l : out->relay.listeners)
         check_listener(&c, &l);
     std::set<std::string> seen;
-    for (const route &r : out->relay.routes)
-        check_route(&c, &r, &seen);
+    for (size_t i = 0; i < out->relay.routes.size(); i++)
+        check_route(&c, &out->relay.routes[i], route_names[i], &seen);
     for (const room_rule &r : out->relay.rooms)
         check_room(&c, &r);
     check_broker(&c);

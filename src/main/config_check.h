@@ -11,7 +11,9 @@ namespace belfry {
 // Where things stand: by a section's text, and by "SECTION\nOPTION".
 using config_places = std::map<std::string, config_place>;
 
-// Appends to c->errors, makes what is derived (worker count, Redis settings, TLS contexts).
-void config_check(config *c, const char *file, const config_places *places);
+// Appends to c->errors, makes what is derived (worker count, Redis settings, TLS contexts). `route_names`: what stands
+// in the brackets behind "route", in the order of the routes.
+void config_check(config *c, const char *file, const config_places *places,
+                  const std::vector<std::string> &route_names);
 
 } // namespace belfry

@@ -17,6 +17,8 @@ namespace belfry {
 static constexpr int include_depth_max = 8;
 static constexpr size_t inih_name_max = 49; // inih cuts section and option names there without a word
 
+static constexpr char half_a_line[] = "a comment cuts the line in two: \" ;\" begins one";
+
 struct reading {
     FILE *file;
     config_place place;
@@ -33,6 +35,14 @@ static std::string text_of(const char *line) {
     return s;
 }
 
+// inih takes a ';' behind white space for the start of a comment, also in front of the ] or the =; then it passes over
+// the line.
+static bool cut_by_comment(const std::string &line, size_t end) {
+    for (size_t i = 1; i < end; i++)
+        if (line[i] == ';' && (line[i - 1] == ' ' || line[i - 1] == '\t')) return true;
+    return false;
+}
+
 // True where inih shall see the line; false: it was dealt with here (a section, a mistake).
 static bool check_line(reading *r, const std::string &line) {
     const config_sink *sink = r->sink;
@@ -46,6 +56,7 @@ static bool check_line(reading *r, const std::string &line) {
     if (line[0] == '[') {
         size_t end = line.find(']');
         if (end == std::string::npos) return complain("a section lacks its ]");
+        if (cut_by_comment(line, end)) return complain(half_a_line);
         std::string name = line.substr(1, end - 1);
         if (name.size() > inih_name_max) return complain("a section's name is longer than 49 characters: " + name);
         sink->section(sink->context, name.c_str(), &r->place);
@@ -53,6 +64,7 @@ static bool check_line(reading *r, const std::string &line) {
     }
     size_t sign = line.find_first_of("=:");
     if (sign == std::string::npos) return complain("neither a [section] nor NAME = VALUE: " + line.substr(0, 60));
+    if (cut_by_comment(line, sign)) return complain(half_a_line);
     size_t name_end = line.find_last_not_of(" \t", sign ? sign - 1 : 0);
     if (sign == 0) return complain("an option's name is missing in front of " + line.substr(0, 1));
     if (name_end + 1 > inih_name_max) return complain("an option's name is longer than 49 characters");

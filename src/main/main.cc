@@ -16,6 +16,7 @@
 #include "relay/node.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ struct daemon {
     control_api api;
     control_http *http;
     std::vector<bound_listener> listeners;
-    std::vector<int> sockets;
+    bool wrote_pid;
     std::vector<std::vector<worker_socket>> per_worker;
     std::vector<std::string> unix_paths;
     int stops; // TERM, INT, QUIT so far
@@ -113,30 +114,33 @@ static void raise_descriptor_limit(int64_t wanted) {
                  static_cast<long long>(wanted), static_cast<long long>(r.rlim_cur));
 }
 
-// One socket a worker (the kernel spreads connections over them), but one for all of a unix path.
+// One socket a worker (the kernel spreads connections over them); of a unix path, one for all, duplicated.
+static bool open_for_workers(daemon *d, const listener_settings *l, address *a, bool shared, error *e) {
+    int fd = -1;
+    for (uint32_t w = 0; w < d->node.worker_count; w++) {
+        fd = shared && fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : address_listen(a, !shared, e);
+        if (fd < 0) return false;
+        d->per_worker[w].push_back({fd, l});
+        if (!address_of_socket(fd, a)) return error_set(e, "getsockname: %s", strerror(errno)), false;
+    }
+    return true;
+}
+
+// SO_REUSEPORT would let a second daemon of the same user take half of the connections: asked without it first.
+static bool reserve(address *a, error *e) {
+    int fd = address_listen(a, false, e);
+    bool fine = fd >= 0 && address_of_socket(fd, a);
+    if (fd >= 0) close(fd);
+    return fine;
+}
+
 static bool open_address(daemon *d, const listener_settings *l, const std::string &text, error *e) {
     address a;
     if (!address_parse(text, &a, e)) return false;
     bool shared = a.storage.ss_family == AF_UNIX;
+    if (!shared && !reserve(&a, e)) return false;
+    if (!open_for_workers(d, l, &a, shared, e)) return false;
     if (shared) d->unix_paths.push_back(text.substr(5));
-    int fd = -1;
-    if (!shared) { // SO_REUSEPORT would let a second daemon of the same user take half of the connections: ask without
-                   // it first
-        fd = address_listen(&a, false, e);
-        if (fd < 0 || !address_of_socket(fd, &a)) return false;
-        close(fd);
-        fd = -1;
-    }
-    for (uint32_t w = 0; w < d->node.worker_count; w++) {
-        if (fd < 0 || !shared) {
-            fd = address_listen(&a, !shared, e);
-            if (fd < 0) return false;
-            d->sockets.push_back(fd);
-            if (!address_of_socket(fd, &a))
-                return error_set(e, "%s: getsockname: %s", text.c_str(), strerror(errno)), false;
-        }
-        d->per_worker[w].push_back({fd, l});
-    }
     address_text bound = address_format(reinterpret_cast<struct sockaddr *>(&a.storage), a.size);
     d->listeners.push_back({l->name, bound.text, l->tls});
     return true;
@@ -166,7 +170,9 @@ static bool write_pid(const std::string &path, error *e) {
 // ---------------------------------------------------------------- life
 
 static bool start(daemon *d, error *e) {
-    if (!open_all(d, e) || !write_pid(d->settings->core.pid_file, e)) return false;
+    if (!open_all(d, e)) return false;
+    d->wrote_pid = write_pid(d->settings->core.pid_file, e);
+    if (!d->wrote_pid) return false;
     for (uint32_t w = 0; w < d->node.worker_count; w++) {
         if (worker_start(&d->node.workers[w], d->per_worker[w].data(), d->per_worker[w].size())) continue;
         error_set(e, "can't start worker thread %u", w);
@@ -193,20 +199,22 @@ static void destroy(daemon *d) {
     bool any = false;
     for (uint32_t w = 0; w < d->node.worker_count; w++)
         any = any || d->node.workers[w].started;
+    for (size_t w = 0; w < d->per_worker.size(); w++) // those of workers that did start are theirs
+        for (const worker_socket &socket : d->per_worker[w])
+            if (!d->node.workers[w].started) close(socket.fd);
     if (any && !node_stopped(&d->node)) {
         node_stop(&d->node, true);
         for (uint32_t w = 0; w < d->node.worker_count; w++)
             if (!d->node.workers[w].started) d->node.workers_stopped++;
         serve(d);
     }
+    node_join(&d->node);
+    if (d->http) control_http_free(d->http); // before the loop turns again in node_destroy
     node_destroy(&d->node);
-    if (d->http) control_http_free(d->http);
     control_api_destroy(&d->api);
-    for (int fd : d->sockets)
-        close(fd);
     for (const std::string &path : d->unix_paths)
         unlink(path.c_str());
-    if (!d->settings->core.pid_file.empty()) unlink(d->settings->core.pid_file.c_str());
+    if (d->wrote_pid && !d->settings->core.pid_file.empty()) unlink(d->settings->core.pid_file.c_str());
     loop_free(d->loop);
 }
 

@@ -69,9 +69,13 @@ stream_result tls_handshake(stream *s) {
 }
 
 // One record holds at most 16 KB, and the receive buffer takes four: all that the peer sent is taken in one turn.
+// A record costs about 2 us however small it is; more of them wait for the next turn, so that records of one byte
+// starve nobody.
+constexpr int tls_records_a_read = 32;
+
 stream_result tls_read(stream *s, char *into, size_t size, size_t *got) {
     *got = 0;
-    while (*got < size) {
+    for (int records = 0; *got < size && records < tls_records_a_read; records++) {
         size_t n = 0;
         before_call();
         const int r = SSL_read_ex(ssl_of(s), into + *got, size - *got, &n);

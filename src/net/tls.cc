@@ -86,6 +86,10 @@ tls_context *context_new(SSL_CTX *native) {
 bool set_profile(SSL_CTX *native) {
     // RELEASE_BUFFERS: an idle connection gives its 16 KB record buffers back. PARTIAL and MOVING: a record is written
     // from a buffer that belongs to the thread, so the next call may hold the same bytes elsewhere, and more of them.
+    // Off (it is on by default): SSL_read would loop inside OpenSSL over records without data, a flood of KeyUpdates,
+    // say, for as long as the socket has some: seconds during which a thread serves nobody else. So it is one such
+    // record a turn.
+    SSL_CTX_clear_mode(native, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_mode(native,
                      SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     // IGNORE_UNEXPECTED_EOF: a bare FIN is eof, as on a plain socket; the WebSocket Close frame tells the truth.

@@ -133,6 +133,7 @@ bool read_publish(reading *c) {
     const json_member *from = json_find(&c->object, "from");
     if (!from) return true;
     if (from->type != json_type::object) return fail(c, "from", "must be an object");
+    if (from->raw.size() > command_from_max) return fail(c, "from", "is larger than 4096 bytes");
     c->out->from = from->raw;
     return true;
 }

@@ -20,6 +20,7 @@ enum class command_op : uint8_t { publish, join, leave, disconnect, refresh, unk
 
 inline constexpr size_t command_rooms_max = 64;
 inline constexpr size_t command_except_max = 64;
+inline constexpr size_t command_from_max = 4096; // bytes: it is copied for each room
 
 // Views into the source or `scratch`.
 struct command {

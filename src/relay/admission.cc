@@ -136,6 +136,7 @@ static const conn_phase admitting_phase = {"admitting", admitting_bytes, head_eo
 
 // All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
 static void admit(conn *c) {
+    if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
     frame *answer = frame_copy(buffer_view(&c->message));
     buffer_free(&c->message);
     if (!conn_send(c, answer)) return conn_abort(c); // can't be: the queue is empty before the answer
@@ -155,6 +156,19 @@ void admission_room_active(membership *m) {
         return;
     }
     if (--c->rooms_waiting == 0) admit(c);
+}
+
+bool admission_refuse_waiting(conn *c, int status, refuse_reason reason, view why) {
+    if (c->phase != &admitting_phase) return false;
+    admission_refuse(c, status, reason, why, status == 503 ? "Retry-After: 1\r\n" : "");
+    return true;
+}
+
+void admission_room_refused(membership *m) {
+    conn *c = m->who;
+    if (admission_refuse_waiting(c, 503, refuse_room, "the broker can't subscribe to a room")) return;
+    if (c->open) c->session->refused(c, m, 503, "the broker can't subscribe to it now, try again");
+    room_leave(c->on, m);
 }
 
 static void join_first_rooms(conn *c, const room_list *list) {
@@ -186,6 +200,8 @@ static refuse_reason reason_of(int status) {
         return refuse_method_not_allowed;
     case 408:
         return refuse_timeout;
+    case 413:
+        return refuse_too_large;
     case 414:
         return refuse_target_too_long;
     case 421:

@@ -12,6 +12,7 @@ struct broker;
 
 struct broker_events {
     void (*subscribed)(void *context, view room);  // from here on the room's messages are delivered
+    void (*refused)(void *context, view room);     // not now; it is tried again for as long as it is wanted
     void (*deliver)(void *context, message *m);    // takes the message over
     void (*command)(void *context, frame *source); // one JSON command for this node; the frame is borrowed
     void (*up)(void *context,

@@ -25,6 +25,7 @@ namespace belfry {
 
 static constexpr size_t channels_a_command = 512; // rooms in one SUBSCRIBE: two channels each
 static constexpr uint64_t copy_wait_ms = 5000;    // for our own copy of a publish to come back
+static constexpr uint64_t subscribe_retry_ms = 1000;
 
 enum class channel_state : uint8_t { idle, subscribing, active, unsubscribing };
 
@@ -51,7 +52,8 @@ struct redis_broker {
     size_t subscribing; // channels that wait for a confirmation
     uint8_t fixed;      // confirmations of the always-on subscriptions (5)
     bool up, was_up;
-    bool missed; // a room that has members was without its subscription for a while
+    uint64_t retry_ms; // a subscription was refused: nothing is subscribed before
+    bool missed;       // a room that has members was without its subscription for a while
     uint64_t sequence;
     std::unordered_map<uint64_t, awaited_copy> copies; // own publishes whose copy is to come
     uint64_t swept_ms;
@@ -97,14 +99,34 @@ static void unsubscribe(broker *base, view room) {
     changed(b, &at->second);
 }
 
-static void send_batch(redis_broker *b, const char *command, const std::vector<std::string> &names) {
+// False where Redis's queue did not take all of it.
+static bool send_batch(redis_broker *b, const char *command, const std::vector<std::string> &names) {
     for (size_t at = 0; at < names.size();) {
         std::vector<view> argv = {command};
         for (size_t n = 0; n < 2 * channels_a_command && at < names.size(); n++)
             argv.push_back(names[at++]);
         if (!redis_command(b->subscriber, static_cast<int>(argv.size()), argv.data(), nullptr, nullptr, 0))
-            log_warn("broker: Redis's queue is full, %s of %zu channels waits for the next connection", command,
-                     argv.size() - 1);
+            return false;
+    }
+    return true;
+}
+
+// Redis refused a SUBSCRIBE (an ACL, say), or its queue is full. It does not say for which channel: all that wait for a
+// confirmation are told no, and what is still wanted is tried again in a second; a room that only waiters wanted is
+// then gone, so it can't take others along twice.
+static void refuse_waiting(redis_broker *b, view why) {
+    static log_limit limit;
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_warn("broker: Redis refused a subscription: %.*s (%llu more not shown)", static_cast<int>(why.size()),
+                 why.data(), static_cast<unsigned long long>(held));
+    b->retry_ms = clock_monotonic_ns() / 1000000 + subscribe_retry_ms;
+    b->subscribing = 0;
+    for (auto &[name, c] : b->channels) {
+        if (c.state != channel_state::subscribing) continue;
+        c.state = channel_state::idle;
+        changed(b, &c);
+        if (c.wanted) b->head.events->refused(b->head.context, c.room);
     }
 }
 
@@ -131,8 +153,8 @@ static void send_changes(redis_broker *b) {
         for (const std::string *prefix : {&b->room_prefix, &b->message_prefix})
             (begin ? in : out).push_back(*prefix + room);
     }
-    send_batch(b, "SUBSCRIBE", in);
-    send_batch(b, "UNSUBSCRIBE", out);
+    bool fine = send_batch(b, "SUBSCRIBE", in);
+    if (!send_batch(b, "UNSUBSCRIBE", out) || !fine) refuse_waiting(b, "its queue is full");
 }
 
 static void check_up(redis_broker *b) {
@@ -228,6 +250,7 @@ static void on_message(redis_broker *b, view channel_name, view payload) {
 
 static void on_push(redis *, const redis_value *v, void *context) {
     auto *b = static_cast<redis_broker *>(context);
+    if (v->type == redis_type::error) return refuse_waiting(b, v->text);
     if (v->type != redis_type::array || v->count < 3 || v->elements[0].type != redis_type::text) return;
     view what = v->elements[0].text;
     const redis_value *second = &v->elements[1], *third = &v->elements[2];
@@ -251,9 +274,10 @@ static void subscriber_ready(redis *, void *context) {
     b->fixed = 0;
     b->subscribing = 0;
     b->changed.clear();
-    send_batch(b, "SUBSCRIBE", {b->command_channel, b->room_prefix + "@all", b->message_prefix + "@all"});
+    bool fine = send_batch(b, "SUBSCRIBE", {b->command_channel, b->room_prefix + "@all", b->message_prefix + "@all"});
     std::string own = "@conn:c_" + std::string(node_id()) + "*"; // base64url has no pattern characters
-    send_batch(b, "PSUBSCRIBE", {b->room_prefix + own, b->message_prefix + own});
+    if (!send_batch(b, "PSUBSCRIBE", {b->room_prefix + own, b->message_prefix + own}) || !fine)
+        log_warn("broker: Redis's queue is full before the first subscription"); // can't be: it is empty
     for (auto at = b->channels.begin(); at != b->channels.end();) {
         channel *c = &at->second;
         c->state = channel_state::idle;
@@ -272,11 +296,12 @@ static void publisher_ready(redis *, void *context) {
     check_up(static_cast<redis_broker *>(context));
 }
 
-static void fail_copies(redis_broker *b) {
+// Acknowledged publishes whose copy will not come back any more: they were published, how many got them is not known.
+static void settle_copies(redis_broker *b) {
     std::unordered_map<uint64_t, awaited_copy> lost;
     lost.swap(b->copies);
     for (auto &[sequence, copy] : lost)
-        publish_job_settle(copy.job, 0, false);
+        publish_job_settle(copy.job, 0, true);
 }
 
 static void went_down(redis_broker *b, const char *which, const char *why) {
@@ -286,13 +311,14 @@ static void went_down(redis_broker *b, const char *which, const char *why) {
         log_warn("broker: %s lost: %s", which, why);
         b->head.events->down(b->head.context, why);
     }
-    fail_copies(b);
 }
 
 static void subscriber_down(redis *, const char *why, void *context) {
     auto *b = static_cast<redis_broker *>(context);
     b->missed = true; // whether it was up still or the publisher had gone first
     went_down(b, "subscriber", why);
+    settle_copies(b);
+    b->retry_ms = 0;
     for (auto &[name, c] : b->channels) { // who waits for a confirmation is let in: `gap` follows when the link is back
         bool waited = c.state == channel_state::subscribing || c.state == channel_state::idle ||
                       c.state == channel_state::unsubscribing;
@@ -362,7 +388,8 @@ static void sweep_copies(redis_broker *b) {
 
 static void turn(broker *base) {
     redis_broker *b = of(base);
-    if (redis_ready(b->subscriber) && !b->changed.empty()) send_changes(b);
+    if (redis_ready(b->subscriber) && !b->changed.empty() && clock_monotonic_ns() / 1000000 >= b->retry_ms)
+        send_changes(b);
     sweep_copies(b);
     check_up(b);
 }
@@ -382,7 +409,7 @@ static void destroy(broker *base) {
     uint64_t until = clock_monotonic_ns() / 1000000 + resolve_linger_ms + wheel_tick_ms;
     while (clock_monotonic_ns() / 1000000 < until)
         loop_turn(b->on, true);
-    fail_copies(b);
+    settle_copies(b);
     json_reader_free(b->reader);
     buffer_free(&b->scratch);
     buffer_free(&b->out);
@@ -404,7 +431,8 @@ broker *broker_redis_new(const broker_events *events, void *context, const broke
     b->reader = json_reader_new();
     b->subscriber = redis_new(on, &b->settings.redis, "subscriber", &subscriber_events, b);
     b->publisher = redis_new(on, &b->settings.redis, "publisher", &publisher_events, b);
-    if (!b->subscriber || !b->publisher) fatal("broker: no Redis link could be made"); // the config was checked: can't be
+    if (!b->subscriber || !b->publisher)
+        fatal("broker: no Redis link could be made"); // the config was checked: can't be
     return &b->head;
 }
 

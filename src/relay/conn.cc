@@ -75,7 +75,10 @@ static void tls_failed(conn *c, refuse_reason reason) {
                  reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(),
                  static_cast<unsigned long long>(held));
     list_remove(&c->place); // it may stand in tls_waiting
-    conn_linger(c);
+    if (reason == refuse_tls_timeout)
+        conn_abort(c); // nothing was said that could be lost
+    else
+        conn_linger(c); // the alert is on its way
 }
 
 static void tls_eof(conn *c, const char *) {
@@ -281,6 +284,8 @@ void conn_resume(conn *c) {
     if (!c->paused || c->closed || c->eof_seen || c->fencing) return;
     c->paused = false;
     c->resumed = true;
+    c->heard_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
+    c->ping_waiting = false;
     conn_read_again(c);
 }
 
@@ -298,7 +303,7 @@ void conn_mark_dirty(conn *c) {
 }
 
 bool conn_send(conn *c, frame *f) {
-    if (c->closed || c->shut || c->outq.bytes + uint64_t{f->size} > c->send_queue + uint64_t{ws_control_max}) {
+    if (c->closed || c->shut || conn_queued(c) + conn_charge(f) > c->send_queue + conn_frame_cost + ws_control_max) {
         bool gone = c->closed || c->shut;
         frame_unref(f);
         return gone; // to a connection that is over nothing is owed

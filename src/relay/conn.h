@@ -134,9 +134,19 @@ void conn_fire(timer *t, void *context); // the wheel's
 inline constexpr uint32_t conn_pongs_max = 16;
 void conn_pong(conn *c, frame *f);
 
+// What a queue takes of send_queue: its bytes, and conn_frame_cost for each frame, since a frame of two bytes takes a
+// hundred.
+inline constexpr uint64_t conn_frame_cost = 96;
+inline uint64_t conn_charge(const frame *f) {
+    return f->size + conn_frame_cost;
+}
+inline uint64_t conn_queued(const conn *c) {
+    return c->outq.bytes + c->outq.count * conn_frame_cost;
+}
+
 // A delivery: false where the queue would overflow (the reference stays the caller's). Hot: 10,000 calls a message.
 inline bool conn_deliver(conn *c, frame *f) {
-    if (c->outq.bytes + uint64_t{f->size} > c->send_queue) return false;
+    if (conn_queued(c) + conn_charge(f) > c->send_queue) return false;
     outq_push(&c->outq, &c->on->chunk_slab, f);
     if (!c->dirty && !c->blocked) conn_mark_dirty(c);
     return true;

@@ -5,15 +5,24 @@ namespace belfry {
 
 const char *refuse_reason_name(refuse_reason r) {
     static const char *const names[refuse_reason_count] = {
-        "bad_request",    "not_found",   "method_not_allowed", "timeout",      "target_too_long",
-        "head_too_large", "misdirected", "upgrade_required",   "http_version", "full",
-        "draining",       "room",        "tls_failed",         "tls_timeout",  "gone"};
+        "bad_request",    "not_found",   "method_not_allowed", "timeout",      "too_large", "target_too_long",
+        "head_too_large", "misdirected", "upgrade_required",   "http_version", "full",      "draining",
+        "room",           "tls_failed",  "tls_timeout",        "gone"};
     return names[r];
 }
 
 const char *drop_reason_name(drop_reason r) {
-    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "no_right"};
+    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "oversized", "no_right"};
     return names[r];
+}
+
+// Peers choose among 2,000 codes; so that nobody can fill the table, those that are not Belfry's own are counted by
+// their thousand.
+static uint16_t code_group(uint16_t code) {
+    static const uint16_t own[] = {4400, 4401, 4403, 4408, 4409, 4413, 4502, 4503};
+    for (uint16_t o : own)
+        if (code == o) return code;
+    return code < 3000 ? code : static_cast<uint16_t>(code / 1000 * 1000);
 }
 
 static void add_code(counters *c, uint16_t code, uint64_t n) {
@@ -28,7 +37,7 @@ static void add_code(counters *c, uint16_t code, uint64_t n) {
 }
 
 void counters_close(counters *c, uint16_t code) {
-    add_code(c, code, 1);
+    add_code(c, code_group(code), 1);
 }
 
 void counters_add(counters *sum, const counters *part) {
@@ -38,7 +47,6 @@ void counters_add(counters *sum, const counters *part) {
     sum->bytes_in += part->bytes_in;
     sum->deliveries += part->deliveries;
     sum->bytes_out += part->bytes_out;
-    sum->flushes += part->flushes;
     sum->turns += part->turns;
     sum->pings_in += part->pings_in;
     sum->pings_out += part->pings_out;

@@ -12,6 +12,7 @@ enum refuse_reason : uint8_t {
     refuse_not_found,
     refuse_method_not_allowed,
     refuse_timeout,
+    refuse_too_large,
     refuse_target_too_long,
     refuse_head_too_large,
     refuse_misdirected,
@@ -32,6 +33,7 @@ enum drop_reason : uint8_t {
     drop_slow_consumer, // frames thrown away with a 4413
     drop_closing,       // frames still queued when the connection broke
     drop_pong,          // a Ping answered by a later Pong (RFC 6455 section 5.5.3)
+    drop_oversized,     // a frame larger than the client's whole send_queue
     drop_no_right,      // a raw client's frame for which no joined room lets it publish
     drop_reason_count
 };
@@ -44,7 +46,7 @@ struct close_count {
 inline constexpr size_t close_codes_max = 64; // distinct codes counted; the rest goes under 0
 
 struct counters {
-    uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, flushes, turns;
+    uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, turns;
     uint64_t pings_in, pings_out;
     uint64_t refused[refuse_reason_count];
     uint64_t dropped[drop_reason_count];

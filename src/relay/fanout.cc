@@ -14,6 +14,8 @@ struct delivery {
     shard *on;
     message *what;
     frame *forms[form_count];
+    uint32_t spare[form_count]; // references that were taken and not used yet
+    uint32_t members;           // how many a form is taken for
     conn *except[command_except_max];
     uint32_t except_count;
     uint32_t receivers;
@@ -23,6 +25,7 @@ static void delivery_begin(delivery *d, shard *s, message *m) {
     d->on = s;
     d->what = m;
     d->forms[form_json] = d->forms[form_raw] = nullptr;
+    d->spare[form_json] = d->spare[form_raw] = d->members = 0;
     d->except_count = d->receivers = 0;
     for (uint16_t i = 0; i < m->except_count; i++)
         if (conn *c = conn_find(s, m->except[i])) d->except[d->except_count++] = c;
@@ -40,23 +43,40 @@ static void overflow(conn *c) {
     list_push_back(&c->on->doomed, &c->place);
 }
 
+// One atomic addition for all members, instead of one a delivery on a line that all threads share.
+static frame *take_form(delivery *d, uint8_t form) {
+    frame *f = message_form(d->what, static_cast<wire_form>(form), d->on->reader, &d->on->scratch);
+    frame_ref_many(f, d->members);
+    d->spare[form] = d->members;
+    d->forms[form] = f;
+    return f;
+}
+
+static void delivery_end(delivery *d) {
+    for (int form = 0; form < form_count; form++)
+        if (d->spare[form]) frame_unref_many(d->forms[form], d->spare[form]);
+}
+
 static inline void deliver_one(delivery *d, conn *c) {
     if (!c->open || (d->except_count && excepted(d, c))) return;
     frame *f = d->forms[c->form];
     if (!f) [[unlikely]]
-        f = d->forms[c->form] = message_form(d->what, static_cast<wire_form>(c->form), d->on->reader, &d->on->scratch);
-    frame_ref(f);
+        f = take_form(d, c->form);
     if (!conn_deliver(c, f)) [[unlikely]] {
-        frame_unref(f);
-        overflow(c);
+        if (conn_charge(f) > c->send_queue) // its reader is not slow: no queue of this size could take it
+            d->on->count.dropped[drop_oversized]++;
+        else
+            overflow(c);
         return;
     }
+    d->spare[c->form]--;
     d->receivers++;
 }
 
 // 16 bytes a member in one array; the connection behind it is fetched four members ahead, since with 10,000 members
 // none is in cache.
 static void deliver_room(delivery *d, const room *r) {
+    d->members = r->count;
     const room_member *at = r->members, *end = at + r->count;
     for (; at < end; at++) {
         if (at + 4 < end) __builtin_prefetch(at[4].who, 1);
@@ -69,18 +89,21 @@ static void close_doomed(shard *s) {
         conn *c = BELFRY_CONTAINER_OF(s->doomed.next, conn, place);
         list_remove(&c->place);
         websocket_close_slow(c);
+        if (!c->closed) conn_read_again(c); // its place may have been among those that are to be read
     }
 }
 
 static void deliver_special(delivery *d, view name) {
     shard *s = d->on;
     if (name == "@all") {
+        d->members = s->live;
         for (uint32_t i = 0; i < s->slot_count; i++)
             if (s->conns[i]) deliver_one(d, s->conns[i]);
         return;
     }
     conn_id id;
     if (!name.starts_with("@conn:") || !conn_id_parse(name.substr(6), &id)) return;
+    d->members = 1;
     if (conn *c = conn_find(s, id)) deliver_one(d, c);
 }
 
@@ -91,6 +114,7 @@ void fanout_deliver(shard *s, message *m) {
         deliver_special(&d, m->room);
     else if (const room *r = room_find(s, m->room, m->room_hash))
         deliver_room(&d, r);
+    delivery_end(&d);
     s->count.deliveries += d.receivers;
     m->receivers.fetch_add(d.receivers, std::memory_order_relaxed);
     close_doomed(s);

@@ -16,17 +16,17 @@ enum class letter_type : uint8_t {
     // node to worker
     broadcast, // message
     active,    // room_letter: the broker delivers this room from here on
+    refused,   // room_letter: the broker can't deliver it now
     gap,       // letter: every room may have missed something
     order,     // order_letter: join, leave, disconnect
     answer,    // answer_letter: what became of a client's publish
     stop,      // letter: say goodbye to all, then end
     kill,      // letter: end now
-    // worker to node
+    // worker to node; a broadcast that comes back is the receipt: all workers have it queued
     want,
     drop,    // room_letter
     publish, // publish_letter
     fence,   // fence_letter, there and back: what was published before it has been delivered
-    receipt, // message: all workers have it queued
     stopped, // letter
     // there and back
     query, // query: each worker fills its part, the last one sends it back

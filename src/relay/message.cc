@@ -47,13 +47,21 @@ message *message_new(view room, frame *source, view payload, payload_kind kind, 
     if (!from.empty()) memcpy(text + room.size(), from.data(), from.size());
     m->from = view(text + room.size(), from.size());
     m->room_hash = hash_bytes(m->room);
-    bytes_in_flight.fetch_add(source->size, std::memory_order_relaxed);
     return m;
+}
+
+void message_set_in_flight(message *m) {
+    m->in_flight = true;
+    bytes_in_flight.fetch_add(m->source->size, std::memory_order_relaxed);
+}
+
+void message_landed(message *m) {
+    m->in_flight = false;
+    bytes_in_flight.fetch_sub(m->source->size, std::memory_order_relaxed);
 }
 
 void message_unref(message *m) {
     if (m->references.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
-    bytes_in_flight.fetch_sub(m->source->size, std::memory_order_relaxed);
     for (auto &form : m->forms)
         if (frame *f = form.load(std::memory_order_relaxed)) frame_unref(f);
     frame_unref(m->source);

@@ -15,12 +15,13 @@ namespace belfry {
 
 enum wire_form : uint8_t { form_json, form_raw, form_count };
 
-struct publish_job; // node.h
+struct publish_job; // publish_job.h
 
 struct message {
     letter head; // broadcast or receipt: a message is its own letter
     std::atomic<uint32_t> references;
     payload_kind kind;
+    bool in_flight; // counted in message_bytes_in_flight
     uint16_t except_count;
     frame *source; // counted: holds the payload
     view payload;  // in source
@@ -50,7 +51,12 @@ void message_unref(message *m);
 // twice would cost the same).
 [[nodiscard]] frame *message_form(message *m, wire_form form, json_reader *reader, buffer *scratch);
 
-// Bytes of payload in messages that are alive now, for back-pressure; and encodes made since the start. Any thread.
+// Counts the message's payload as on its way from the node to the workers, until message_landed: for back-pressure.
+// Node, once a message.
+void message_set_in_flight(message *m);
+// The last worker has queued it: counted no more.
+void message_landed(message *m);
+// Bytes of payload on their way to the workers now; and encodes made since the start. Any thread.
 int64_t message_bytes_in_flight();
 uint64_t message_encodes();
 

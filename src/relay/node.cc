@@ -2,6 +2,7 @@
 #include "relay/node.h"
 
 #include "base/log.h"
+#include "proto/room_name.h"
 
 #include <bit>
 #include <new>
@@ -103,10 +104,22 @@ static void on_deliver(void *context, message *m) {
         message_unref(m);
         return;
     }
+    if (!m->in_flight) message_set_in_flight(m);
     m->pending.store(count, std::memory_order_relaxed);
     m->references.fetch_add(count - 1, std::memory_order_relaxed);
     for (; mask; mask &= mask - 1)
         send(n, static_cast<uint32_t>(std::countr_zero(mask)), &m->head);
+}
+
+// Who waits for this room is told that it can't be had now; members stay, and the broker tries again.
+static void on_refused(void *context, view room) {
+    auto *n = static_cast<node *>(context);
+    const node_room *r = find(n, room, hash_bytes(room));
+    if (!r) return;
+    for (uint64_t left = r->wanted & ~r->told; left; left &= left - 1) {
+        auto w = static_cast<uint32_t>(std::countr_zero(left));
+        send(n, w, &(new room_letter{{letter_type::refused}, r->serials[w], std::string(room)})->head);
+    }
 }
 
 static void on_up(void *context, bool missed) {
@@ -153,7 +166,7 @@ static void on_command(void *context, frame *source) {
                  static_cast<unsigned long long>(held));
 }
 
-static const broker_events events = {on_subscribed, on_deliver, on_command, on_up, on_down};
+static const broker_events events = {on_subscribed, on_refused, on_deliver, on_command, on_up, on_down};
 
 // ---------------------------------------------------------------- publishing and orders
 
@@ -163,7 +176,9 @@ bool node_publish(node *n, view room, frame *source, view payload, payload_kind 
     struct clock now;
     clock_refresh(&now);
     message *m = message_new(room, source, payload, kind, from, now.wall_ms, except, except_count);
-    bool sent = n->broker->ops->publish(n->broker, m, job, workers_of(n, m) != 0);
+    const node_room *r = find(n, m->room, m->room_hash);
+    bool local = room_name_reserved(m->room) ? workers_of(n, m) != 0 : r && r->active;
+    bool sent = n->broker->ops->publish(n->broker, m, job, local);
     message_unref(m);
     return sent;
 }
@@ -188,6 +203,10 @@ int node_order(node *n, const command *c, error *e) {
         for (uint32_t w = 0; w < n->worker_count; w++)
             send(n, w, &(new order_letter(o))->head);
         return 0;
+    }
+    if (c->op != command_op::disconnect && room_name_reserved(o.room)) {
+        error_set(e, "room: names with @ can't be joined or left");
+        return 400;
     }
     if (!conn_id_parse(c->conn, &o.conn) || o.conn.worker >= n->worker_count) {
         error_set(e, "no connection of that id on this node");
@@ -257,20 +276,39 @@ template <typename T> static T *as(letter *l) {
     return reinterpret_cast<T *>(l);
 }
 
-static void read_letter(node *n, letter *l) {
+static void discharge(node *n, uint32_t worker, int64_t bytes) {
+    shard *s = &n->workers[worker].shard;
+    int64_t before = s->outbox_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+    if (before > outbox_bytes_max && before - bytes <= outbox_bytes_max) loop_wake(s->loop); // its publishers may go on
+}
+
+// What makes new work: held back while the node is stalled.
+static void take_in(node *n, letter *l) {
+    uint32_t from = l->worker;
     switch (l->type) {
     case letter_type::want:
         on_want(n, as<room_letter>(l));
         delete as<room_letter>(l);
-        return;
+        return discharge(n, from, letter_charge);
     case letter_type::drop:
         on_drop(n, as<room_letter>(l));
         delete as<room_letter>(l);
-        return;
-    case letter_type::publish:
-        return on_publish(n, as<publish_letter>(l));
+        return discharge(n, from, letter_charge);
+    case letter_type::publish: {
+        int64_t bytes = static_cast<int64_t>(as<publish_letter>(l)->what->payload.size()) + letter_charge;
+        on_publish(n, as<publish_letter>(l));
+        return discharge(n, from, bytes);
+    }
     case letter_type::fence:
-        return send(n, l->worker, l);
+        return send(n, from, l);
+    default:
+        fatal("node: a letter of type %d", static_cast<int>(l->type));
+    }
+}
+
+// Answers that somebody waits for are read also while stalled: they are what ends the stall.
+static void read_letter(node *n, letter *l) {
+    switch (l->type) {
     case letter_type::broadcast: { // the receipt of a message that somebody waits for
         auto *m = as<message>(l);
         publish_job_settle(m->job, m->receivers.load(std::memory_order_relaxed), true);
@@ -288,7 +326,10 @@ static void read_letter(node *n, letter *l) {
         delete l;
         return;
     default:
-        fatal("node: a letter of type %d", static_cast<int>(l->type));
+        if (n->stalled || !n->held.empty())
+            n->held.push_back(l);
+        else
+            take_in(n, l);
     }
 }
 
@@ -303,26 +344,36 @@ static void read_letters(node *n, worker *w) {
     if (count >= mailbox_capacity / 16) loop_wake(w->shard.loop); // it may hold back what did not fit
 }
 
+static void take_in_held(node *n, uint32_t most) {
+    for (; most && !n->held.empty(); most--) {
+        letter *l = n->held.front();
+        n->held.pop_front();
+        take_in(n, l);
+    }
+}
+
 static void balance(node *n) {
     bool full = message_bytes_in_flight() > node_bytes_in_flight_max;
     for (uint32_t w = 0; w < n->worker_count; w++)
         if (!mailbox_flush(&n->workers[w].shard.inbox)) full = true;
     if (full == n->stalled) return;
     n->stalled = full;
+    n->stalled_for_workers.store(full, std::memory_order_relaxed);
     if (full) n->stalls++;
     n->broker->ops->pause(n->broker, full);
 }
 
 void node_turn(node *n) {
     balance(n);
-    // While stalled the workers' letters stay in their rings, which in the end stops them from reading their clients.
-    for (uint32_t w = 0; w < n->worker_count && (!n->stalled || n->stopping); w++)
+    if (!n->stalled || n->stopping) take_in_held(n, letters_a_turn);
+    for (uint32_t w = 0; w < n->worker_count; w++)
         read_letters(n, &n->workers[w]);
     n->broker->ops->turn(n->broker);
 }
 
 bool node_busy(const node *n) {
-    for (uint32_t w = 0; w < n->worker_count && !n->stalled; w++)
+    if (!n->stalled && !n->held.empty()) return true;
+    for (uint32_t w = 0; w < n->worker_count; w++)
         if (ring_size(&n->workers[w].shard.outbox.ring)) return true;
     return false;
 }
@@ -331,13 +382,12 @@ bool node_busy(const node *n) {
 
 void node_init(node *n, loop *on, const relay_settings *settings, const broker_settings *broker, uint32_t workers) {
     n->on = on;
-    n->settings = settings;
     n->worker_count = workers_for_equal = workers;
     n->workers = new worker[workers]{};
     n->reader = json_reader_new();
     table_init(&n->rooms);
     for (uint32_t w = 0; w < workers; w++)
-        worker_init(&n->workers[w], static_cast<uint8_t>(w), settings, on, &n->process_live);
+        worker_init(&n->workers[w], static_cast<uint8_t>(w), settings, on, &n->process_live, &n->stalled_for_workers);
     n->broker = broker->type == 1 ? broker_redis_new(&events, n, broker, on) : broker_memory_new(&events, n);
 }
 
@@ -352,15 +402,25 @@ static void free_room(table_node *t, void *context) {
     free(BELFRY_CONTAINER_OF(t, node_room, node));
 }
 
-void node_destroy(node *n) {
+void node_join(node *n) {
     for (uint32_t w = 0; w < n->worker_count; w++)
         worker_join(&n->workers[w]);
     for (uint32_t w = 0; w < n->worker_count; w++) {
+        worker_drain(&n->workers[w]);
         while (auto *l = static_cast<letter *>(mailbox_receive(&n->workers[w].shard.outbox)))
             read_letter(n, l);
+    }
+    take_in_held(n, UINT32_MAX);
+    for (uint32_t w = 0; w < n->worker_count; w++) // what the letters above were answered with
+        worker_drain(&n->workers[w]);
+}
+
+void node_destroy(node *n) {
+    n->broker->ops->free(n->broker);
+    for (uint32_t w = 0; w < n->worker_count; w++) {
+        worker_drain(&n->workers[w]);
         worker_destroy(&n->workers[w]);
     }
-    n->broker->ops->free(n->broker);
     table_each(&n->rooms, free_room, &n->rooms);
     table_destroy(&n->rooms);
     json_reader_free(n->reader);

@@ -8,6 +8,8 @@
 #include "relay/query.h"
 #include "relay/worker.h"
 
+#include <deque>
+
 namespace belfry {
 
 // A room that some worker has, or waits for.
@@ -21,16 +23,15 @@ struct node_room {
 };
 
 struct node {
-    loop *on; // borrowed
-    const relay_settings *settings;
+    loop *on;        // borrowed
     worker *workers; // owned array
     uint32_t worker_count, workers_stopped;
     struct broker *broker; // owned
     table rooms;
-    uint32_t room_count;
-    bool stalled; // back-pressure: takes in nothing new
+    bool stalled;                          // back-pressure: takes in nothing new; what workers send waits in `held`
+    std::deque<letter *> held;             // owned; bounded by outbox_bytes_max a worker
+    std::atomic<bool> stalled_for_workers; // the same as `stalled`, for them to read
     bool stopping;
-    bool broker_up;
     std::atomic<int64_t> process_live;
     json_reader *reader; // owned
     buffer scratch;
@@ -41,7 +42,10 @@ struct node {
 inline constexpr int64_t node_bytes_in_flight_max = 64 << 20;
 
 void node_init(node *n, loop *on, const relay_settings *settings, const broker_settings *broker, uint32_t workers);
-// After all workers ended. Frees everything.
+// Joins the workers' threads and settles every letter and question that was under way: nobody waits for an answer
+// afterwards.
+void node_join(node *n);
+// After node_join. Turns the loop for the broker's sake, frees everything.
 void node_destroy(node *n);
 // Once a turn of the main loop: mailboxes both ways, the broker's batches.
 void node_turn(node *n);

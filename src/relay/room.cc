@@ -22,6 +22,7 @@ room *room_find(shard *s, view name, uint64_t hash) {
 
 static void tell_node(shard *s, letter_type type, const room *r) {
     auto *l = new room_letter{{type, s->index}, r->serial, std::string(room_name(r))};
+    s->outbox_bytes.fetch_add(letter_charge, std::memory_order_relaxed);
     mailbox_send(&s->outbox, &l->head);
 }
 
@@ -106,12 +107,9 @@ void room_leave(shard *s, membership *m) {
     drop_if_empty(s, r);
 }
 
-void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m)) {
-    room *r = room_find(s, name, hash_bytes(name));
-    if (!r || r->serial != serial) return; // dropped, or dropped and wanted again, meanwhile
-    r->active = true;
-    // `admitted` may take members out of this list and, with them gone, the room: a copy of the list's head keeps the
-    // walk safe, and a waiter of our own keeps the room.
+// `visit` may take waiters out and, with them gone, the room: the list is moved aside, and a waiter of our own keeps
+// the room.
+static void visit_waiters(shard *s, room *r, void (*visit)(membership *m)) {
     r->waiting++;
     link now;
     list_init(&now);
@@ -120,10 +118,27 @@ void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membersh
         membership *m = BELFRY_CONTAINER_OF(now.next, membership, waiting);
         list_remove(&m->waiting);
         list_push_back(&r->waiters, &m->waiting);
-        admitted(m);
+        visit(m);
     }
     r->waiting--;
     drop_if_empty(s, r);
+}
+
+// Null where it was dropped, or dropped and wanted again, meanwhile.
+static room *find_serial(shard *s, view name, uint32_t serial) {
+    room *r = room_find(s, name, hash_bytes(name));
+    return r && r->serial == serial ? r : nullptr;
+}
+
+void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m)) {
+    room *r = find_serial(s, name, serial);
+    if (!r) return;
+    r->active = true;
+    visit_waiters(s, r, admitted);
+}
+
+void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m)) {
+    if (room *r = find_serial(s, name, serial)) visit_waiters(s, r, refused);
 }
 
 // `user` and `backend` need an authenticated user or a hook; neither exists before the edge does, so they say no.

@@ -71,6 +71,9 @@ void room_admit(membership *m);
 // the next turn or later) or room_leave.
 void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m));
 
+// The broker can't deliver the room now: everybody that waits comes to `refused`, which calls room_leave.
+void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m));
+
 // True where the rule gives `right` to this connection now. `why` (static) says what is missing.
 bool room_may_join(const room_rule *rule, const char **why);
 bool room_may_publish(const room_rule *rule, bool member, const char **why);

@@ -1,7 +1,7 @@
 // What both protocols share: a client's publish on its way to the node.
 #include "relay/session.h"
 
-#include "base/log.h"
+#include <stdio.h>
 
 namespace belfry {
 
@@ -9,24 +9,17 @@ void session_publish(conn *c, view room, frame *source, payload_kind kind, bool 
                      int64_t request_id) {
     shard *s = c->on;
     conn_id id = conn_id_of(c);
-    conn_id_text text = conn_id_format(id);
-    view self = text;
-    buffer from = {};
-    buffer_append(&from, "{\"conn\":\"");
-    buffer_append(&from, self);
-    buffer_append(&from, "\"}");
-    message *m = message_new(room, source, frame_view(source), kind, buffer_view(&from), s->loop->clock.wall_ms, &self,
-                             echo ? 0 : 1);
-    buffer_free(&from);
+    conn_id_text self = conn_id_format(id);
+    view sender = self;
+    char from[16 + conn_id_size];
+    int n = snprintf(from, sizeof from, "{\"conn\":\"%.*s\"}", static_cast<int>(sender.size()), sender.data());
+    message *m = message_new(room, source, frame_view(source), kind, view(from, static_cast<size_t>(n)),
+                             s->loop->clock.wall_ms, &sender, echo ? 0 : 1);
     frame_unref(source);
+    s->outbox_bytes.fetch_add(static_cast<int64_t>(m->payload.size()) + letter_charge, std::memory_order_relaxed);
     auto *l = new publish_letter{{letter_type::publish, s->index}, m, id, wants_answer, request_id};
     mailbox_send(&s->outbox, &l->head);
     c->published = true;
-    if (mailbox_backlogged(&s->outbox)) { // the node is behind: this client waits, nothing is dropped
-        conn_pause(c);
-        list_remove(&c->place);
-        list_push_back(&s->paused, &c->place);
-    }
 }
 
 } // namespace belfry

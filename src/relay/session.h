@@ -12,8 +12,10 @@ struct session_ops {
     wire_form form;
     void (*opened)(conn *c); // 101 is queued, the first rooms are joined
     void (*message)(conn *c, uint8_t opcode, char *data,
-                    size_t size);                             // a whole message; frame_padding readable behind it
-    void (*joined)(conn *c, membership *m);                   // a waiting join became active and was admitted
+                    size_t size);           // a whole message; frame_padding readable behind it
+    void (*joined)(conn *c, membership *m); // a waiting join became active and was admitted
+    void (*refused)(conn *c, membership *m, int code,
+                    const char *why); // a waiting join came to nothing; the membership goes after it
     void (*published)(conn *c, int64_t request_id, int code); // the node's answer to a publish with an id
     void (*removed)(conn *c, view room, const char *reason);  // taken out of a room by the backend
     void (*bye)(conn *c, uint16_t code, view reason, bool reconnect, uint64_t after_ms); // before a Close that we begin
@@ -22,8 +24,7 @@ struct session_ops {
 extern const session_ops session_json;
 extern const session_ops session_raw;
 
-// Sends a publish of this connection to the node. Takes `source` over. Pauses the connection where the node's mailbox
-// is backed up.
+// Sends a publish of this connection to the node. Takes `source` over.
 void session_publish(conn *c, view room, frame *source, payload_kind kind, bool echo, bool wants_answer,
                      int64_t request_id);
 

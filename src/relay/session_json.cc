@@ -55,6 +55,10 @@ static void joined(conn *c, membership *m) {
     if (m->wants_answer) answer_join(c, m->request_id, room_name(m->in), m->asked_since);
 }
 
+static void refused(conn *c, membership *m, int code, const char *why) {
+    if (m->wants_answer) answer_error(c, true, m->request_id, code, about("not joined", room_name(m->in)) + ": " + why);
+}
+
 static void on_join(conn *c, const client_request *q) {
     const char *why = nullptr;
     membership *m = room_membership(c, q->room);
@@ -85,6 +89,7 @@ static void on_join(conn *c, const client_request *q) {
 static void on_leave(conn *c, const client_request *q) {
     membership *m = room_membership(c, q->room);
     if (!m) return refuse(c, q, 404, about("not in", q->room));
+    if (!m->member) refused(c, m, 409, "left before the join was complete");
     room_leave(c->on, m);
     answer_ok(c, q);
 }
@@ -94,7 +99,7 @@ static void on_publish(conn *c, const client_request *q) {
     membership *m = room_membership(c, q->room);
     if (room_name_reserved(q->room))
         return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": names with @ are reserved");
-    if (!room_may_publish(room_rule_find(c->on->settings, q->room), m && m->member, &why))
+    if (!room_may_publish(m ? m->in->rule : room_rule_find(c->on->settings, q->room), m && m->member, &why))
         return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": " + why);
     session_publish(c, q->room, frame_copy(q->data), payload_kind::json, q->echo, q->has_id, q->id);
 }
@@ -182,6 +187,7 @@ static void bye(conn *c, uint16_t code, view reason, bool reconnect, uint64_t af
     say(c);
 }
 
-const session_ops session_json = {"belfry.v1.json", form_json, opened, message, joined, published, removed, bye};
+const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, joined,
+                                  refused,          published, removed, bye};
 
 } // namespace belfry

@@ -28,10 +28,11 @@ static void message(conn *c, uint8_t opcode, char *data, size_t size) {
 static void joined(conn *, membership *m) {
     room_admit(m);
 }
+static void refused(conn *, membership *, int, const char *) {}
 static void published(conn *, int64_t, int) {}
 static void removed(conn *, view, const char *) {}
 static void bye(conn *, uint16_t, view, bool, uint64_t) {}
 
-const session_ops session_raw = {"belfry.v1.raw", form_raw, opened, message, joined, published, removed, bye};
+const session_ops session_raw = {"belfry.v1.raw", form_raw, opened, message, joined, refused, published, removed, bye};
 
 } // namespace belfry

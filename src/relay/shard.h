@@ -29,6 +29,9 @@ struct shard {
     struct wheel wheel;
     mailbox inbox;  // node to worker; this thread consumes
     mailbox outbox; // worker to node; this thread produces
+    // Bytes of letters on their way to the node: added here, taken off by the node when it has passed them on.
+    std::atomic<int64_t> outbox_bytes;
+    const std::atomic<bool> *node_stalled; // borrowed: the node wants to be woken when deliveries were made
     counters count;
 
     // Connections by slot; a free slot holds null and stands in free_slots.
@@ -60,6 +63,15 @@ struct shard {
     bool draining; // no new connections
     bool ending;   // leave the loop
 };
+
+// Above this many bytes of letters under way a worker stops reading from whoever causes them; each letter is charged
+// letter_charge more.
+inline constexpr int64_t outbox_bytes_max = 16 << 20;
+inline constexpr int64_t letter_charge = 512;
+
+inline bool shard_backlogged(const shard *s) {
+    return mailbox_backlogged(&s->outbox) || s->outbox_bytes.load(std::memory_order_relaxed) > outbox_bytes_max;
+}
 
 // What a scratch buffer may keep between uses, in bytes: one big message shall not stay for ever.
 inline constexpr size_t scratch_keep = 65536;

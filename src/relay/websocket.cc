@@ -127,6 +127,15 @@ static void on_control(conn *c, const ws_event *e) {
     conn_pong(c, frame_join(view(header, n), e->payload));
 }
 
+// What clients cause (publishes, joins, leaves) may not pile up on its way to the node: this one waits, nothing is
+// dropped.
+static void wait_for_node(conn *c) {
+    if (c->closed || c->fencing || c->close_sent || c->phase != &websocket_phase) return;
+    conn_pause(c);
+    list_remove(&c->place);
+    list_push_back(&c->on->paused, &c->place);
+}
+
 // A message that came in one piece stays where it was received; others are put together.
 static void on_data(conn *c, const ws_event *e) {
     if (c->close_sent) return; // after our Close nothing is done with data (section 5.5.1)
@@ -143,6 +152,7 @@ static void on_data(conn *c, const ws_event *e) {
     c->on->count.messages_in++;
     c->spoke_ms = c->on->loop->clock.monotonic_ms;
     c->session->message(c, e->opcode, data, size);
+    if (shard_backlogged(c->on)) wait_for_node(c);
     if (!whole) buffer_free(&c->message);
 }
 
@@ -201,7 +211,8 @@ static void deadline(conn *c) {
     const struct route *r = c->route;
     uint64_t now = c->on->loop->clock.monotonic_ms;
     if (c->fencing) return websocket_fenced(c);
-    if (c->close_sent) return conn_linger(c); // the peer's Close did not come
+    if (c->paused && !c->close_sent) return arm(c); // it is us who do not read: its silence says nothing
+    if (c->close_sent) return conn_linger(c);       // the peer's Close did not come
     if (c->ping_waiting && !left(now, c->pinged_ms, r->pong_timeout)) {
         send_close(c, 1011, "no pong");
         return conn_linger(c);

@@ -11,6 +11,7 @@
 
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 namespace belfry {
 
@@ -23,11 +24,12 @@ static void on_accept(int fd, const struct sockaddr *peer, socklen_t size, void 
 }
 
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
-                 std::atomic<int64_t> *process_live) {
+                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled) {
     shard *s = &w->shard;
     s->index = index;
     s->settings = settings;
     s->process_live = process_live;
+    s->node_stalled = node_stalled;
     s->loop = loop_new();
     s->first_phase = &head_phase;
     s->reader = json_reader_new();
@@ -46,9 +48,11 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
 // ---------------------------------------------------------------- the backend's orders
 
 static void disconnect(conn *c, const order_letter *o) {
-    if (c->phase != &websocket_phase || c->close_sent) return;
+    if (admission_refuse_waiting(c, 403, refuse_room, "disconnected by the backend") || c->phase != &websocket_phase ||
+        c->close_sent)
+        return;
     uint64_t after = o->reconnect ? random_below(reconnect_spread_ms) : 0;
-    c->session->bye(c, o->code, o->reason, o->reconnect, after);
+    c->session->bye(c, o->code == 1012 ? 4503 : o->code, o->reason, o->reconnect, after);
     websocket_close(c, o->code, o->reason);
 }
 
@@ -62,7 +66,6 @@ static void disconnect_many(shard *s, const order_letter *o) {
 
 static void join_by_order(shard *s, conn *c, const order_letter *o) {
     membership *m = nullptr;
-    if (c->phase != &websocket_phase || c->close_sent) return;
     if (static_cast<int64_t>(c->room_count) >= c->route->max_rooms) {
         log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms", c->peer,
                  c->room_count);
@@ -71,22 +74,22 @@ static void join_by_order(shard *s, conn *c, const order_letter *o) {
     if (room_join(s, c, o->room, &m) == join_result::joined) c->session->joined(c, m);
 }
 
+static void leave_by_order(shard *s, conn *c, const order_letter *o) {
+    membership *m = room_membership(c, o->room);
+    if (!m) return;
+    if (!m->member) c->session->refused(c, m, 403, "removed by the backend");
+    room_leave(s, m);
+    c->session->removed(c, o->room, "kicked");
+}
+
 static void carry_out(shard *s, const order_letter *o) {
     if (o->op == order_op::disconnect && (o->all || o->by_room)) return disconnect_many(s, o);
     conn *c = conn_find(s, o->conn);
-    if (!c) return;
-    switch (o->op) {
-    case order_op::join:
-        return join_by_order(s, c, o);
-    case order_op::disconnect:
-        return disconnect(c, o);
-    case order_op::leave:
-        if (membership *m = room_membership(c, o->room)) {
-            room_leave(s, m);
-            c->session->removed(c, o->room, "kicked");
-        }
-        return;
-    }
+    if (!c || c->close_sent) return;
+    if (o->op == order_op::disconnect) return disconnect(c, o);
+    if (c->phase != &websocket_phase) return; // its id is not known to anybody before its 101
+    if (o->op == order_op::join) return join_by_order(s, c, o);
+    leave_by_order(s, c, o);
 }
 
 // ---------------------------------------------------------------- letters
@@ -94,10 +97,21 @@ static void carry_out(shard *s, const order_letter *o) {
 static void deliver(shard *s, message *m) {
     fanout_deliver(s, m);
     bool last = m->pending.fetch_sub(1, std::memory_order_acq_rel) == 1;
+    if (last) message_landed(m);
     if (last && m->job)
         mailbox_send(&s->outbox, &m->head); // the receipt; our reference goes with it
     else
         message_unref(m);
+}
+
+static void close_listeners(worker *w) {
+    for (size_t i = 0; i < w->listener_count; i++) {
+        listener *l = &w->listeners[i].accepting;
+        if (l->fd < 0) continue;
+        listener_stop(l);
+        close(l->fd);
+        l->fd = -1;
+    }
 }
 
 static void stop(worker *w) {
@@ -108,18 +122,20 @@ static void stop(worker *w) {
     o.code = 1012;
     o.reason = "restarting";
     s->draining = true;
-    for (size_t i = 0; i < w->listener_count; i++)
-        listener_stop(&w->listeners[i].accepting);
+    close_listeners(w);
     for (uint32_t i = 0; i < s->slot_count; i++) {
         conn *c = s->conns[i];
         if (!c || c->closed) continue;
+        if (admission_refuse_waiting(c, 503, refuse_draining, "shutting down")) continue;
         if (c->phase != &websocket_phase && !c->answered && !c->stream.tls && c->rest.size == 0)
             conn_abort(c); // has asked nothing yet
     }
     disconnect_many(s, &o);
 }
 
-static void abort_all(shard *s) {
+static void abort_all(worker *w) {
+    shard *s = &w->shard;
+    close_listeners(w);
     for (uint32_t i = 0; i < s->slot_count; i++)
         if (s->conns[i]) conn_abort(s->conns[i]);
     s->draining = s->ending = true;
@@ -153,6 +169,12 @@ static void read_letter(worker *w, letter *l) {
         delete r;
         return;
     }
+    case letter_type::refused: {
+        auto *r = as<room_letter>(l);
+        room_refused(s, r->room, r->serial, admission_room_refused);
+        delete r;
+        return;
+    }
     case letter_type::gap:
         fanout_gap(s);
         delete l;
@@ -176,7 +198,7 @@ static void read_letter(worker *w, letter *l) {
         delete l;
         return;
     case letter_type::kill:
-        abort_all(s);
+        abort_all(w);
         delete l;
         return;
     default:
@@ -192,14 +214,16 @@ static void read_letters(worker *w) {
         read_letter(w, l);
         n++;
     }
-    // The node may hold letters back that did not fit.
-    if (n >= mailbox_capacity / 16) loop_wake(w->shard.outbox.consumer);
+    // The node may hold letters back that did not fit, or wait for deliveries to be made.
+    if (n >= mailbox_capacity / 16 || (n && w->shard.node_stalled->load(std::memory_order_relaxed)))
+        loop_wake(w->shard.outbox.consumer);
 }
 
 // ---------------------------------------------------------------- the turn
 
 static void resume_paused(shard *s) {
-    if (!mailbox_flush(&s->outbox)) return;
+    mailbox_flush(&s->outbox);
+    if (shard_backlogged(s)) return;
     while (!list_empty(&s->paused)) {
         conn *c = BELFRY_CONTAINER_OF(s->paused.next, conn, place);
         list_remove(&c->place);
@@ -241,8 +265,7 @@ static void *run(void *context) {
         turn(w);
     while (w->shard.live) // what kill closed
         turn(w);
-    for (size_t i = 0; i < w->listener_count; i++)
-        listener_stop(&w->listeners[i].accepting);
+    close_listeners(w);
     say_stopped(&w->shard);
     return nullptr;
 }
@@ -270,8 +293,10 @@ void worker_join(worker *w) {
 }
 
 static void drop_message(message *m) {
-    if (m->pending.fetch_sub(1, std::memory_order_acq_rel) == 1 && m->job)
-        publish_job_settle(m->job, m->receivers.load(std::memory_order_relaxed), true);
+    if (m->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        message_landed(m);
+        if (m->job) publish_job_settle(m->job, m->receivers.load(std::memory_order_relaxed), true);
+    }
     message_unref(m);
 }
 
@@ -281,38 +306,40 @@ static void drop_query(query *q) {
     query_free(q);
 }
 
-// Letters that came after the thread's end; on the main thread.
-static void drain_inbox(shard *s) {
-    mailbox_flush(&s->inbox);
-    while (auto *l = static_cast<letter *>(mailbox_receive(&s->inbox))) {
-        switch (l->type) {
-        case letter_type::broadcast:
-            drop_message(as<message>(l));
-            break;
-        case letter_type::active:
-            delete as<room_letter>(l);
-            break;
-        case letter_type::order:
-            delete as<order_letter>(l);
-            break;
-        case letter_type::answer:
-            delete as<answer_letter>(l);
-            break;
-        case letter_type::fence:
-            delete as<fence_letter>(l);
-            break;
-        case letter_type::query:
-            drop_query(as<query>(l));
-            break;
-        default:
-            delete l;
-        }
+static void drop_letter(letter *l) {
+    switch (l->type) {
+    case letter_type::broadcast:
+        return drop_message(as<message>(l));
+    case letter_type::active:
+    case letter_type::refused:
+        delete as<room_letter>(l);
+        return;
+    case letter_type::order:
+        delete as<order_letter>(l);
+        return;
+    case letter_type::answer:
+        delete as<answer_letter>(l);
+        return;
+    case letter_type::fence:
+        delete as<fence_letter>(l);
+        return;
+    case letter_type::query:
+        return drop_query(as<query>(l));
+    default:
+        delete l;
+    }
+}
+
+void worker_drain(worker *w) {
+    for (bool all = false; !all;) {
+        all = mailbox_flush(&w->shard.inbox);
+        while (auto *l = static_cast<letter *>(mailbox_receive(&w->shard.inbox)))
+            drop_letter(l);
     }
 }
 
 void worker_destroy(worker *w) {
     shard *s = &w->shard;
-    drain_inbox(s);
     delete[] w->listeners;
     mailbox_destroy(&s->inbox);
     mailbox_destroy(&s->outbox);

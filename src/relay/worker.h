@@ -24,7 +24,7 @@ struct worker {
     size_t listener_count;
 };
 
-// A listening socket as the node opened it: the descriptor stays the node's.
+// A listening socket. The descriptor becomes the worker's with worker_start, which closes it when it stops.
 struct worker_socket {
     int fd;
     const listener_settings *settings; // borrowed
@@ -34,12 +34,14 @@ inline constexpr uint32_t mailbox_capacity = 8192; // entries a direction
 
 // Main thread: prepares worker `index`, whose outbox rings the node's loop. Nothing runs yet.
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
-                 std::atomic<int64_t> *process_live);
+                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled);
 // Main thread: starts the thread, which accepts on these sockets. False where the thread can't be made.
 [[nodiscard]] bool worker_start(worker *w, const worker_socket *sockets, size_t count);
 // Main thread: waits for the thread's end (it ends by a stop or kill letter).
 void worker_join(worker *w);
-// Main thread, after worker_join: gives all memory back.
+// Main thread, after worker_join: settles the letters that came after the thread's end.
+void worker_drain(worker *w);
+// Main thread, after worker_drain: gives all memory back.
 void worker_destroy(worker *w);
 
 } // namespace belfry

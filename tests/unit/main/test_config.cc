@@ -1,0 +1,332 @@
+// Whole configuration files: what they make, every mistake in one go, and the printed config loads again.
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <setjmp.h>
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "main/config.h"
+#include "temporary_files.h"
+
+#include <string.h>
+
+using namespace belfry;
+
+namespace {
+
+config *c;
+std::string *errors; // "LINE: TEXT" lines
+
+int setup(void **) {
+    directory_begin();
+    c = new config{};
+    errors = new std::string;
+    return 0;
+}
+
+int teardown(void **) {
+    config_free(c);
+    delete c;
+    delete errors;
+    directory_end();
+    return 0;
+}
+
+bool load(std::string_view text) {
+    config_free(c);
+    *c = config{};
+    errors->clear();
+    bool good = config_load(write_file("belfry.ini", text).c_str(), c);
+    for (const config_error &e : c->errors) {
+        size_t slash = e.file.rfind('/');
+        std::string name = e.file.substr(slash + 1);
+        *errors += (name == "belfry.ini" ? "" : name + ":") + std::to_string(e.line) + ": " + e.text + "\n";
+    }
+    return good;
+}
+
+void loads(std::string_view text) {
+    bool good = load(text);
+    assert_string_equal(errors->c_str(), "");
+    assert_true(good);
+}
+
+// The file's mistakes, all of them and no others.
+void fails(std::string_view text, const char *want) {
+    assert_false(load(text));
+    assert_string_equal(errors->c_str(), want);
+}
+
+// What every config needs, for tests of something else. Two sections of two lines each.
+#define LEAST "[listener web]\nlisten = 127.0.0.1:0\n[route /]\nhost =\n"
+
+void the_least_config_has_all_defaults(void **) {
+    loads(LEAST);
+    assert_string_equal(c->core.workers.c_str(), "auto");
+    assert_true(c->worker_count >= 1);
+    assert_int_equal(c->core.max_connections, 100000);
+    assert_int_equal(c->relay.max_connections, 100000);
+    assert_string_equal(c->core.log.c_str(), "stderr");
+    assert_int_equal(c->core.log_level, 2);
+    assert_int_equal(c->core.drain_timeout, 60000);
+    assert_int_equal(c->relay.listeners.size(), 1);
+    const listener_settings &l = c->relay.listeners[0];
+    assert_string_equal(l.name.c_str(), "web");
+    assert_int_equal(l.listen.size(), 1);
+    assert_false(l.tls);
+    assert_null(l.context);
+    assert_int_equal(l.handshake_timeout, 10000);
+    assert_int_equal(c->relay.routes.size(), 1);
+    const route &r = c->relay.routes[0];
+    assert_string_equal(r.path.c_str(), "/");
+    assert_int_equal(r.protocol, route_json);
+    assert_int_equal(r.max_message, 65536);
+    assert_int_equal(r.max_rooms, 64);
+    assert_int_equal(r.ping_interval, 25000);
+    assert_int_equal(r.pong_timeout, 8000);
+    assert_int_equal(r.idle_timeout, 0);
+    assert_int_equal(r.send_queue, 1 << 20);
+    assert_false(r.echo);
+    assert_int_equal(c->broker.type, 0);
+    assert_int_equal(c->link.type, 0);
+    assert_string_equal(c->link.prefix.c_str(), "belfry:");
+    assert_int_equal(c->link.max_message, 512 * 1024);
+    assert_true(c->control.listen.empty());
+}
+
+void a_room_without_options_is_the_backends(void **) {
+    loads(LEAST "[room chat]\n");
+    assert_int_equal(c->relay.rooms[0].join, right_backend);
+    assert_int_equal(c->relay.rooms[0].publish, right_backend);
+    assert_int_equal(c->relay.rooms[0].max_members, 0);
+}
+
+void what_is_given_is_taken(void **) {
+    loads("[belfry]\nworkers = 3\nmax_connections = 7\nlog_level = debug\ndrain_timeout = 2m\n"
+          "[listener a]\nlisten = 127.0.0.1:1, 127.0.0.1:2\nlisten = unix:/tmp/x\n"
+          "[route /ws]\nprotocol = raw\necho = yes\nmax_message = 2k\nping_interval = 0\n"
+          "join_on_connect = lobby, {query.room}\njoin_on_connect = me-{conn}\n"
+          "[room chat-*]\njoin = anyone\npublish = members\nmax_members = 10\n"
+          "[broker]\ntype = redis\nurl = redis://u:p@127.0.0.1:7000/3\nprefix = x:\n"
+          "[control]\nlisten = 127.0.0.1:0\ntoken = secret\n");
+    assert_int_equal(c->worker_count, 3);
+    assert_int_equal(c->relay.max_connections, 7);
+    assert_int_equal(c->core.log_level, 3);
+    assert_int_equal(c->core.drain_timeout, 120000);
+    assert_int_equal(c->relay.listeners[0].listen.size(), 3);
+    assert_string_equal(c->relay.listeners[0].listen[2].c_str(), "unix:/tmp/x");
+    const route &r = c->relay.routes[0];
+    assert_int_equal(r.protocol, route_raw);
+    assert_true(r.echo);
+    assert_int_equal(r.max_message, 2048);
+    assert_int_equal(r.ping_interval, 0);
+    assert_int_equal(r.join_on_connect.size(), 3);
+    assert_string_equal(r.join_on_connect[2].c_str(), "me-{conn}");
+    assert_int_equal(c->relay.rooms[0].join, right_anyone);
+    assert_int_equal(c->relay.rooms[0].publish, right_members);
+    assert_int_equal(c->relay.rooms[0].max_members, 10);
+    assert_int_equal(c->link.type, 1);
+    assert_string_equal(c->link.prefix.c_str(), "x:");
+    assert_string_equal(c->control.token.c_str(), "secret");
+}
+
+void routes_and_rooms_are_sorted_longest_first(void **) {
+    loads("[listener web]\nlisten = 127.0.0.1:0\n"
+          "[route /]\n[route /ws/chat]\n[route /ws]\n[route /ws b]\nhost = b.example\n"
+          "[room *]\n[room chat-*]\n[room chat-lobby]\n[room chat-]\n");
+    const char *const paths[] = {"/ws/chat", "/ws", "/ws", "/"};
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(c->relay.routes[i].path.c_str(), paths[i]);
+    const char *const patterns[] = {"chat-lobby", "chat-", "chat-*", "*"};
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(c->relay.rooms[i].pattern.c_str(), patterns[i]);
+    bool other_host;
+    assert_string_equal(route_find(&c->relay, "/ws/x", "b.example:80", &other_host)->host.c_str(), "b.example");
+}
+
+void ten_mistakes_are_told_in_one_go(void **) {
+    fails("[belfry]\n"
+          "workers = many\n"        // 2
+          "max_conections = 5\n"    // 3
+          "drain_timeout = 10\n"    // 4
+          "[listner web]\n"         // 5
+          "listen = 127.0.0.1:80\n" // belongs to a section that was told
+          "[listener web]\n"        // 7
+          "listen = example.com\n"  // 8
+          "[route ws]\n"            // 9
+          "max_message = 1x\n"      // 10
+          "protocol = jsn\n"        // 11
+          "[room @all]\n"           // 12
+          "[route]\n"               // 13
+          "[control]\n"             // 14
+          "listen = 127.0.0.1:0\n", // 15
+          "3: unknown option \"max_conections\" in [belfry]; did you mean \"max_connections\"?\n"
+          "4: drain_timeout: \"10\" has no unit: write 500ms, 10s, 5m, 1h or 2d\n"
+          "5: unknown section [listner]; did you mean \"listener\"?\n"
+          "10: max_message: \"1x\" is not a size: write plain bytes, or 64k, 1m or 2g\n"
+          "11: protocol: \"jsn\" is not known here: write json or raw; did you mean json?\n"
+          "13: [route] needs a name: [route NAME]\n"
+          "2: workers: \"many\" is neither auto nor a number from 1 to 64\n"
+          "8: listen: \"example.com\" is not an address: it needs a port, as 127.0.0.1:8443\n"
+          "9: [route ws]: a route's path begins with /\n"
+          "12: [room @all]: names with @ are Belfry's own\n"
+          "15: listen: 127.0.0.1:0 is a TCP address: it needs a token\n");
+}
+
+void far_names_are_not_guessed(void **) {
+    fails(LEAST "[belfry]\nqwertyuiop = 1\n[zzzzzz]\n", "6: unknown option \"qwertyuiop\" in [belfry]\n"
+                                                        "7: unknown section [zzzzzz]\n");
+}
+
+void an_option_of_another_section_is_unknown(void **) {
+    fails(LEAST "[belfry]\nurl = x\n", "6: unknown option \"url\" in [belfry]\n");
+}
+
+void an_empty_file_lacks_everything(void **) {
+    fails("", "0: there is no [listener NAME]: nobody could connect\n"
+              "0: there is no [route PATH]: everybody would get a 404\n");
+}
+
+void a_section_stands_once(void **) {
+    std::string file = *directory + "/belfry.ini";
+    fails(LEAST "[belfry]\nlog = a\n[belfry]\nworkers = 1\n",
+          ("7: [belfry] is there already, at " + file + ":5\n").c_str());
+    fails(LEAST "[room x]\n[room y]\n[room x]\n", ("7: [room x] is there already, at " + file + ":5\n").c_str());
+}
+
+// White space does not make another section of it: its options would be lost without a word.
+void a_section_stands_once_however_it_is_spaced(void **) {
+    std::string file = *directory + "/belfry.ini";
+    fails(LEAST "[belfry]\nworkers = 2\n[belfry ]\n", ("7: [belfry] is there already, at " + file + ":5\n").c_str());
+    assert_int_equal(c->worker_count, 2);
+    fails(LEAST "[room x]\njoin = anyone\n[room   x ]\n",
+          ("7: [room x] is there already, at " + file + ":5\n").c_str());
+    assert_int_equal(c->relay.rooms.size(), 1);
+    assert_int_equal(c->relay.rooms[0].join, right_anyone);
+    loads("[listener  web ]\nlisten = 127.0.0.1:0\n[route\t/]\nmax_rooms = 5\n");
+    assert_int_equal(c->relay.routes[0].max_rooms, 5);
+}
+
+void an_option_stands_once_unless_it_is_a_list(void **) {
+    fails(LEAST "[belfry]\nlog = a\nlog = b\n", "7: \"log\" is there already, at line 6\n");
+    assert_string_equal(c->core.log.c_str(), "a");
+}
+
+void sections_without_and_with_names(void **) {
+    fails(LEAST "[belfry x]\n[listener]\n[room]\n", "5: [belfry] takes no name\n"
+                                                    "6: [listener] needs a name: [listener NAME]\n"
+                                                    "7: [room] needs a name: [room NAME]\n");
+}
+
+void an_option_before_any_section_is_told(void **) {
+    fails("log = x\n" LEAST, "1: \"log\" stands before any [section]\n");
+}
+
+void what_does_not_go_together_is_told(void **) {
+    fails("[listener web]\nlisten = 127.0.0.1:0\ncertificate = a.pem\n"
+          "[listener tls]\nlisten = 127.0.0.1:0\ntls = yes\n"
+          "[listener none]\n"
+          "[route /]\nsend_queue = 64k\n[route / again]\njoin_on_connect = {user}, {x}, a}, @all\n",
+          "7: [listener none] has no listen\n"
+          "4: tls = yes needs certificate and private_key\n"
+          "3: certificate: is given, but tls = no\n"
+          "9: send_queue: must be at least max_message + 1k, or a message that one client may send could not reach "
+          "another\n"
+          "9: send_queue: must be at least [broker] max_message + 1k, or every client would be closed as slow\n"
+          "10: another route has the same host and path\n"
+          "11: join_on_connect: {user}: there are no users yet\n"
+          "11: join_on_connect: unknown {x}; write {conn} or {query.NAME}\n"
+          "11: join_on_connect: unbalanced braces in \"a}\"\n"
+          "11: join_on_connect: names with @ are reserved\n");
+}
+
+void mistakes_in_included_files_have_their_place(void **) {
+    write_file("more.ini", "[broker]\ntyp = redis\n");
+    fails(LEAST "include = more.ini\n", "more.ini:2: unknown option \"typ\" in [broker]; did you mean \"type\"?\n");
+}
+
+void values_come_from_the_environment(void **) {
+    setenv("BELFRY_TEST_WORKERS", "5", 1);
+    loads(LEAST "[belfry]\nworkers = ${BELFRY_TEST_WORKERS}\n");
+    assert_int_equal(c->worker_count, 5);
+    unsetenv("BELFRY_TEST_WORKERS");
+    fails(LEAST "[belfry]\nworkers = ${BELFRY_TEST_WORKERS}\n",
+          "6: workers: the environment has no BELFRY_TEST_WORKERS\n");
+}
+
+// ---------------------------------------------------------------- printing
+
+std::string printed() {
+    buffer b = {};
+    config_print(c, &b);
+    std::string text(buffer_view(&b));
+    buffer_free(&b);
+    return text;
+}
+
+void the_printed_config_loads_and_prints_the_same(void **) {
+    loads("[belfry]\nworkers = 3\n"
+          "[listener a]\nlisten = 127.0.0.1:1, unix:/tmp/x\n"
+          "[route /ws]\nmax_message = 1536\njoin_on_connect = lobby, {query.room}\n"
+          "[route /ws b]\nhost = b.example\nidle_timeout = 90s\n"
+          "[room chat-*]\njoin = anyone\n[room *]\n"
+          "[broker]\ntype = redis\n"
+          "[control]\nlisten = unix:/tmp/y\n");
+    std::string first = printed();
+    loads(first);
+    assert_string_equal(printed().c_str(), first.c_str());
+    assert_int_equal(c->relay.routes.size(), 2);
+    assert_int_equal(c->relay.routes[0].max_message + c->relay.routes[1].max_message, 1536 + 65536);
+    assert_int_equal(c->relay.listeners[0].listen.size(), 2);
+    assert_int_equal(c->worker_count, 3);
+}
+
+void every_option_is_printed(void **) {
+    loads(LEAST "[room x]\n");
+    std::string text = printed();
+    for (size_t i = 0; i < config_row_count; i++)
+        assert_non_null(strstr(text.c_str(), (std::string("\n") + config_rows[i].name + " = ").c_str()));
+    assert_non_null(strstr(text.c_str(), "\nping_interval = 25s\n"));
+    assert_non_null(strstr(text.c_str(), "\nsend_queue = 1m\n"));
+}
+
+void secrets_are_not_printed(void **) {
+    loads(LEAST "[broker]\ntype = redis\nurl = redis://user:hidden1@127.0.0.1:6379/0\n"
+                "[control]\nlisten = 127.0.0.1:0\ntoken = hidden2\n");
+    std::string text = printed();
+    assert_null(strstr(text.c_str(), "hidden"));
+    assert_non_null(strstr(text.c_str(), "token = ***\n"));
+    assert_non_null(strstr(text.c_str(), "127.0.0.1:6379/0"));
+}
+
+} // namespace
+
+#define with_config(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main() {
+    const CMUnitTest tests[] = {
+        with_config(the_least_config_has_all_defaults),
+        with_config(a_room_without_options_is_the_backends),
+        with_config(what_is_given_is_taken),
+        with_config(routes_and_rooms_are_sorted_longest_first),
+        with_config(ten_mistakes_are_told_in_one_go),
+        with_config(far_names_are_not_guessed),
+        with_config(an_option_of_another_section_is_unknown),
+        with_config(an_empty_file_lacks_everything),
+        with_config(a_section_stands_once),
+        with_config(a_section_stands_once_however_it_is_spaced),
+        with_config(an_option_stands_once_unless_it_is_a_list),
+        with_config(sections_without_and_with_names),
+        with_config(an_option_before_any_section_is_told),
+        with_config(what_does_not_go_together_is_told),
+        with_config(mistakes_in_included_files_have_their_place),
+        with_config(values_come_from_the_environment),
+        with_config(the_printed_config_loads_and_prints_the_same),
+        with_config(every_option_is_printed),
+        with_config(secrets_are_not_printed),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}

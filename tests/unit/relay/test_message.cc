@@ -1,0 +1,304 @@
+// Messages and their wire forms: exact bytes, encoded once, also by threads that race; nothing left in flight.
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <setjmp.h>
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "relay/message.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <string>
+#include <unistd.h>
+
+using namespace belfry;
+
+namespace {
+
+struct bench {
+    json_reader *reader;
+    buffer scratch;
+    message *m;
+};
+
+bench *b;
+
+int setup(void **) {
+    alarm(120); // a thread that waits for ever fails instead of hanging
+    node_id_init();
+    b = new bench{};
+    b->reader = json_reader_new();
+    return 0;
+}
+
+int teardown(void **) {
+    if (b->m) message_unref(b->m);
+    buffer_free(&b->scratch);
+    json_reader_free(b->reader);
+    delete b;
+    alarm(0);
+    return message_bytes_in_flight() != 0;
+}
+
+message *make(view payload, payload_kind kind, view from = view(), const view *except = nullptr, size_t n = 0) {
+    if (b->m) message_unref(b->m);
+    frame *source = frame_copy(payload);
+    b->m = message_new("chat", source, frame_view(source), kind, from, 1700000000123, except, n);
+    frame_unref(source);
+    return b->m;
+}
+
+std::string form(wire_form f) {
+    return std::string(frame_view(message_form(b->m, f, b->reader, &b->scratch)));
+}
+
+// An unmasked server frame (RFC 6455 section 5.2) of fewer than 126 bytes.
+std::string short_frame(char first, const std::string &payload) {
+    return std::string(1, first) + static_cast<char>(payload.size()) + payload;
+}
+
+void check(const std::string &got, const std::string &want) {
+    assert_int_equal(got.size(), want.size());
+    assert_memory_equal(got.data(), want.data(), want.size());
+}
+
+constexpr char text = '\x81', binary = '\x82';
+
+void check_raw(view payload, payload_kind kind, char first) {
+    make(payload, kind);
+    check(form(form_raw), short_frame(first, std::string(payload)));
+}
+
+void the_raw_form_is_the_payload(void **) {
+    check_raw("hello", payload_kind::any, text);
+    check_raw("{\"a\":1}", payload_kind::any, text);
+    check_raw("\xff\xfe", payload_kind::any, binary);
+    check_raw("{\"a\":1}", payload_kind::json, text);
+    check_raw("hello", payload_kind::text, text);
+    check_raw("hello", payload_kind::binary, binary); // a client's binary frame stays one
+    check_raw("\xff", payload_kind::binary, binary);
+    check_raw("", payload_kind::any, text);
+    check_raw(view("a\0b", 3), payload_kind::any, text);
+}
+
+void check_json(view payload, payload_kind kind, const char *data) {
+    make(payload, kind);
+    check(form(form_json), short_frame(text, "{\"type\":\"message\",\"room\":\"chat\"," + std::string(data) +
+                                                 ",\"time\":1700000000123}"));
+}
+
+void json_is_relayed_verbatim(void **) {
+    check_json("{\"b\" : 1.0,\"a\":\"\\u00e4\"}", payload_kind::json, "\"data\":{\"b\" : 1.0,\"a\":\"\\u00e4\"}");
+    check_json("[1, 2]", payload_kind::any, "\"data\":[1, 2]");
+    check_json("7", payload_kind::any, "\"data\":7");
+    check_json("\"x\"", payload_kind::text, "\"data\":\"x\"");
+    check_json("true", payload_kind::binary, "\"data\":true"); // of a raw client
+}
+
+void text_becomes_a_string(void **) {
+    check_json("hello", payload_kind::any, "\"data\":\"hello\"");
+    check_json("say \"hi\"\n", payload_kind::text, "\"data\":\"say \\\"hi\\\"\\n\"");
+    check_json("{\"a\":1", payload_kind::any, "\"data\":\"{\\\"a\\\":1\"");
+    check_json("{}{}", payload_kind::any, "\"data\":\"{}{}\"");
+    check_json("", payload_kind::any, "\"data\":\"\"");
+    check_json("hello", payload_kind::binary, "\"data\":\"hello\"");
+}
+
+void other_bytes_become_base64(void **) {
+    check_json("\xff\xfe", payload_kind::any, "\"data64\":\"//4=\"");
+    check_json("\xff", payload_kind::binary, "\"data64\":\"/w==\"");
+    check_json("a\xc3", payload_kind::text, "\"data64\":\"YcM=\"");
+    check_json("\"\xc3\"", payload_kind::any, "\"data64\":\"IsMi\""); // JSON but for its UTF-8
+}
+
+void the_sender_is_named(void **) {
+    make("1", payload_kind::json, "{\"conn\":\"c_1\"}");
+    check(form(form_json), short_frame(text, "{\"type\":\"message\",\"room\":\"chat\",\"data\":1,"
+                                             "\"from\":{\"conn\":\"c_1\"},\"time\":1700000000123}"));
+    check(form(form_raw), short_frame(text, "1"));
+}
+
+void long_payloads_have_long_headers(void **) {
+    std::string payload(126, 'x');
+    make(payload, payload_kind::text);
+    check(form(form_raw), std::string("\x81\x7e\x00\x7e", 4) + payload);
+    payload.assign(65535, 'x');
+    make(payload, payload_kind::text);
+    check(form(form_raw), std::string("\x81\x7e\xff\xff", 4) + payload);
+    payload.assign(65536, 'x');
+    make(payload, payload_kind::binary);
+    check(form(form_raw), std::string("\x82\x7f\0\0\0\0\0\x01\0\0", 10) + payload);
+}
+
+// The payload may be a part of its source: an envelope's, say.
+void the_payload_may_lie_inside_its_source(void **) {
+    frame *source = frame_copy("head\n[1]");
+    b->m = message_new("chat", source, frame_view(source).substr(5), payload_kind::json, view(), 5, nullptr, 0);
+    frame_unref(source);
+    message_set_in_flight(b->m);
+    assert_int_equal(message_bytes_in_flight(), 8); // what it keeps in memory
+    message_landed(b->m);
+    check(form(form_raw), short_frame(text, "[1]"));
+    check(form(form_json), short_frame(text, "{\"type\":\"message\",\"room\":\"chat\",\"data\":[1],\"time\":5}"));
+}
+
+void each_form_is_made_once(void **) {
+    uint64_t before = message_encodes();
+    make("[1]", payload_kind::json);
+    assert_int_equal(message_encodes() - before, 0);
+    frame *json = message_form(b->m, form_json, b->reader, &b->scratch);
+    assert_ptr_equal(message_form(b->m, form_json, b->reader, &b->scratch), json);
+    assert_int_equal(message_encodes() - before, 1);
+    frame *raw = message_form(b->m, form_raw, b->reader, &b->scratch);
+    assert_ptr_equal(message_form(b->m, form_raw, b->reader, &b->scratch), raw);
+    assert_ptr_not_equal(raw, json);
+    assert_int_equal(message_encodes() - before, 2);
+    assert_int_equal(json->references.load(), 1); // the message's own: message_form lends
+}
+
+void names_outlive_what_they_were_made_of(void **) {
+    std::string room = "a-room", from = "{\"user\":1}";
+    frame *source = frame_copy("x");
+    b->m = message_new(room, source, frame_view(source), payload_kind::any, from, 1, nullptr, 0);
+    frame_unref(source);
+    room.assign(room.size(), '?');
+    from.assign(from.size(), '?');
+    assert_true(b->m->room == "a-room" && b->m->from == "{\"user\":1}");
+}
+
+void only_this_nodes_exceptions_are_kept(void **) {
+    const conn_id mine = {1, 2, 3}, other = {4, 5, 6};
+    conn_id_text a = conn_id_format(mine), z = conn_id_format(other);
+    conn_id_text foreign = a;
+    foreign.text[2] = foreign.text[2] == 'A' ? 'B' : 'A'; // another node's
+    const view except[] = {a, foreign, "rubbish", z};
+    make("x", payload_kind::any, view(), except, 4);
+    assert_int_equal(b->m->except_count, 2);
+    assert_true(b->m->except[0] == mine && b->m->except[1] == other);
+}
+
+void more_exceptions_than_may_be_are_left_out(void **) {
+    conn_id_text id = conn_id_format({1, 2, 3});
+    view except[command_except_max + 6];
+    for (view &e : except)
+        e = id;
+    make("x", payload_kind::any, view(), except, sizeof except / sizeof *except);
+    assert_int_equal(b->m->except_count, command_except_max);
+}
+
+void the_last_reference_gives_everything_back(void **) {
+    int64_t before = message_bytes_in_flight();
+    frame *source = frame_copy("0123456789");
+    message *m = message_new("chat", source, frame_view(source), payload_kind::any, view(), 1, nullptr, 0);
+    assert_int_equal(message_bytes_in_flight() - before, 0); // a client's, not yet the node's
+    message_set_in_flight(m);
+    assert_int_equal(message_bytes_in_flight() - before, 10);
+    assert_int_equal(source->references.load(), 2);
+    frame *kept = frame_ref(message_form(m, form_raw, b->reader, &b->scratch));
+    message_landed(m);
+    assert_int_equal(message_bytes_in_flight() - before, 0);
+    message_ref(m);
+    message_unref(m);
+    assert_int_equal(source->references.load(), 2);
+    message_unref(m);
+    assert_int_equal(source->references.load(), 1);
+    assert_int_equal(kept->references.load(), 1); // a queue's reference outlives the message
+    frame_unref(kept);
+    frame_unref(source);
+}
+
+// ---------------------------------------------------------------- two threads
+
+constexpr size_t races = 400;
+
+struct racer {
+    pthread_t thread;
+    pthread_barrier_t *start;
+    message **messages;
+    frame *json[races], *raw[races];
+    bool backwards;
+};
+
+void *race(void *context) {
+    auto *r = static_cast<racer *>(context);
+    json_reader *reader = json_reader_new();
+    buffer scratch = {};
+    for (size_t i = 0; i < races; i++) {
+        pthread_barrier_wait(r->start);
+        if (r->backwards) r->raw[i] = message_form(r->messages[i], form_raw, reader, &scratch);
+        r->json[i] = message_form(r->messages[i], form_json, reader, &scratch);
+        if (!r->backwards) r->raw[i] = message_form(r->messages[i], form_raw, reader, &scratch);
+        message_unref(r->messages[i]); // each thread holds one
+    }
+    buffer_free(&scratch);
+    json_reader_free(reader);
+    return nullptr;
+}
+
+void run_race(bool backwards) {
+    static message *messages[races];
+    static racer racers[2];
+    pthread_barrier_t start;
+    std::string payload = "[\"" + std::string(20000, 'x') + "\"]"; // long enough to be met while it is encoded
+    frame *source = frame_copy(payload);
+    for (message *&m : messages) {
+        m = message_new("chat", source, frame_view(source), payload_kind::any, view(), 1, nullptr, 0);
+        message_ref(message_ref(m));
+    }
+    uint64_t before = message_encodes();
+    pthread_barrier_init(&start, nullptr, 2);
+    for (int i = 0; i < 2; i++) {
+        racers[i] = {{}, &start, messages, {}, {}, backwards && i == 1};
+        assert_int_equal(pthread_create(&racers[i].thread, nullptr, race, &racers[i]), 0);
+    }
+    for (racer &r : racers)
+        pthread_join(r.thread, nullptr);
+    pthread_barrier_destroy(&start);
+    uint64_t encodes = message_encodes() - before;
+    size_t differ = 0, wrong = 0;
+    for (size_t i = 0; i < races; i++) {
+        differ += racers[0].json[i] != racers[1].json[i] || racers[0].raw[i] != racers[1].raw[i];
+        wrong += racers[0].raw[i]->size != payload.size() + 4;
+        message_unref(messages[i]);
+    }
+    frame_unref(source);
+    assert_int_equal(encodes, 2 * races);
+    assert_int_equal(differ, 0);
+    assert_int_equal(wrong, 0);
+}
+
+void two_threads_encode_once(void **) {
+    run_race(false);
+}
+
+void two_threads_encode_two_forms_at_once(void **) {
+    run_race(true);
+}
+
+} // namespace
+
+#define with_bench(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
+int main() {
+    const CMUnitTest tests[] = {
+        with_bench(the_raw_form_is_the_payload),
+        with_bench(json_is_relayed_verbatim),
+        with_bench(text_becomes_a_string),
+        with_bench(other_bytes_become_base64),
+        with_bench(the_sender_is_named),
+        with_bench(long_payloads_have_long_headers),
+        with_bench(the_payload_may_lie_inside_its_source),
+        with_bench(each_form_is_made_once),
+        with_bench(names_outlive_what_they_were_made_of),
+        with_bench(only_this_nodes_exceptions_are_kept),
+        with_bench(more_exceptions_than_may_be_are_left_out),
+        with_bench(the_last_reference_gives_everything_back),
+        with_bench(two_threads_encode_once),
+        with_bench(two_threads_encode_two_forms_at_once),
+    };
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
