@@ -5,8 +5,8 @@
 #include "proto/room_name.h"
 #include "relay/shard.h"
 
+#include <sched.h>
 #include <set>
-#include <thread>
 
 namespace belfry {
 
@@ -31,8 +31,10 @@ static void check_core(checking *c) {
     const core_options *o = &c->out->core;
     uint64_t n = 0;
     if (o->workers == "auto") {
-        unsigned cpus = std::thread::hardware_concurrency();
-        c->out->worker_count = cpus < 1 ? 1 : cpus > shards_max ? shards_max : cpus;
+        cpu_set_t set; // what this process may run on: taskset, cgroups' cpusets
+        int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+        c->out->worker_count =
+            cpus > static_cast<int>(shards_max) ? static_cast<uint32_t>(shards_max) : static_cast<uint32_t>(cpus);
         return;
     }
     if (!bytes_parse_uint(o->workers, &n) || n < 1 || n > shards_max)

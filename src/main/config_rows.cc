@@ -26,7 +26,7 @@ using t = option_type;
 
 const option_row config_rows[] = {
     {"belfry", "workers", t::text, FIELD(core_options, workers), "auto", 0, 0, nullptr, false,
-     "threads that hold connections, 1 to 64; auto = one a CPU"},
+     "threads that hold connections, 1 to 64; auto = one for each CPU that the process may use"},
     {"belfry", "max_connections", t::integer, FIELD(core_options, max_connections), "100000", 1, 16000000, nullptr,
      false, "of the whole process; above it a handshake is answered 503"},
     {"belfry", "log", t::text, FIELD(core_options, log), "stderr", 0, 0, nullptr, false, "stderr, syslog or a file"},
@@ -72,7 +72,7 @@ const option_row config_rows[] = {
     {"route", "idle_timeout", t::duration, FIELD(route, idle_timeout), "0", 0, 24 * hour, nullptr, false,
      "without a message from the client, after which it is closed; 0 = never"},
     {"route", "send_queue", t::size, FIELD(route, send_queue), "1m", 4 * kib, 1024 * mib, nullptr, false,
-     "bytes that may wait for a slow client before on_slow"},
+     "bytes that may wait for a slow client, 96 a frame included, before on_slow"},
     {"route", "on_slow", t::choice, FIELD(route, on_slow), "close", 0, 0, slow, false, "close = Close frame 4413"},
 
     {"room", "join", t::choice, FIELD(room_rule, join), "backend", 0, 0, rights, false,

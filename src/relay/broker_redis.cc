@@ -248,9 +248,22 @@ static void on_message(redis_broker *b, view channel_name, view payload) {
     frame_unref(source);
 }
 
+// Redis answers in order: behind the three fixed SUBSCRIBEs comes the PSUBSCRIBE. An ACL compares its pattern
+// literally, so a user who may use the channels may still be refused it; then only @conn: rooms can't be reached over
+// Redis.
+static void on_refusal(redis_broker *b, view why) {
+    if (b->fixed != fixed_subscriptions - 2) return refuse_waiting(b, why);
+    b->fixed = fixed_subscriptions;
+    log_warn("broker: Redis refused the pattern of this node's connections (%.*s): messages to @conn: rooms will not "
+             "come over Redis; "
+             "allow the user all channels (ACL: allchannels) to have them",
+             static_cast<int>(why.size()), why.data());
+    check_up(b);
+}
+
 static void on_push(redis *, const redis_value *v, void *context) {
     auto *b = static_cast<redis_broker *>(context);
-    if (v->type == redis_type::error) return refuse_waiting(b, v->text);
+    if (v->type == redis_type::error) return on_refusal(b, v->text);
     if (v->type != redis_type::array || v->count < 3 || v->elements[0].type != redis_type::text) return;
     view what = v->elements[0].text;
     const redis_value *second = &v->elements[1], *third = &v->elements[2];

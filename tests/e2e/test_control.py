@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+import ws
+
 from belfry import TIMEOUT, UnixConnection, build_directory, http_request, wait_until
 
 CONFIG = """
@@ -513,3 +515,30 @@ def test_restart_on_the_same_unix_socket(start, tmp_path):
     server.kill()  # leaves the socket behind
     again = start(config)
     again.open("/").finish()
+
+
+@pytest.mark.parametrize("room", ["@all", "@conn:x", "@user:1"])
+@pytest.mark.parametrize("op", ["join", "leave"])
+def test_reserved_rooms_are_not_joined(start, op, room):
+    # Over Redis a join of @conn:ID delivered twice, and one of @all kept the broker from ever being ready again.
+    server = start(RESERVED_CONFIG)
+    client = server.open_json("/ws")
+    reply = server.control("POST", "/v1/commands", {"op": op, "conn": client.welcome["conn"], "room": room})
+    assert reply.status == 400
+    assert "@" in reply.json()["results"][0]["error"]["message"]
+
+
+def test_nothing_follows_our_close(start):
+    server = start(RESERVED_CONFIG)
+    client = server.open_json("/ws")
+    client.send_json({"type": "join", "id": 1, "room": "r"})
+    client.receive_json()
+    conn = client.welcome["conn"]
+    server.command({"op": "disconnect", "conn": conn}, {"op": "leave", "conn": conn, "room": "r"})
+    assert client.receive_json()["type"] == "bye"
+    assert client.receive()[0] == "close"
+    client.send(ws.close(4403))
+    assert client.events() == []
+
+
+RESERVED_CONFIG = "[route /ws]\n[room *]\njoin = anyone\npublish = members\n"

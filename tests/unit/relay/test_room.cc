@@ -284,6 +284,8 @@ void who_is_not_admitted_goes_on_waiting(void **) {
     assert_int_equal(called, 2);
     assert_int_equal(a->in->waiting, 2);
     assert_int_equal(a->in->count, 0);
+    room_active(the_shard(), "news", a->in->serial, not_yet); // still in the list of those who wait
+    assert_int_equal(called, 4);
     room_admit(b);
     leave(a);
     assert_int_equal(b->in->waiting, 0);

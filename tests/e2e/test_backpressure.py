@@ -1,0 +1,133 @@
+"""What clients cause may not pile up between the threads, and a stall ends by itself.
+
+Each test pins a way in which a node once grew without bound or froze for ever.
+"""
+
+import json
+import threading
+import time
+
+import ws
+from belfry import wait_until
+
+CONFIG = """
+[route /ws]
+
+[route /raw]
+protocol = raw
+max_rooms = 64
+
+[room *]
+join = anyone
+publish = members
+"""
+
+
+def test_raw_frames_to_sixty_rooms_do_not_freeze_the_node(start):
+    # One frame of 60 KB counts for 60 rooms: the bytes on their way passed the node's bound at once, and the node then no longer read
+    # the very mailboxes whose emptying would have let it go on.
+    server = start(CONFIG)
+    rooms = "&".join(f"room=r{i}" for i in range(60))
+    clients = [server.open(f"/raw?{rooms}") for _ in range(4)]
+    frame = ws.frame(ws.BINARY, b"x" * 60000)
+
+    def flood(client):
+        try:
+            for _ in range(30):
+                client.send(frame)
+        except OSError:
+            pass  # closed as a slow consumer: it does not read
+
+    floods = [threading.Thread(target=flood, args=(client,)) for client in clients]
+    for thread in floods:
+        thread.start()
+    for _ in range(5):
+        assert server.control("GET", "/v1/status").status == 200
+    for thread in floods:
+        thread.join()
+    server.close_clients()
+    wait_until(lambda: server.connections() == 0, "the connections are gone")
+    late = server.open("/raw?room=r0")
+    assert server.publish("r0", "still here") == 1
+    assert late.receive() == ("text", "still here")
+
+
+def test_large_publishes_to_sixty_rooms_end(start):
+    server = start(CONFIG)
+    reader = server.open_json("/ws")
+    reader.send_json({"type": "join", "id": 1, "room": "r0"})
+    assert reader.receive_json()["type"] == "ok"
+    command = {"op": "publish", "rooms": [f"r{i}" for i in range(60)], "data": "x" * 400000}
+    replies = []
+    posts = [
+        threading.Thread(target=lambda: replies.append(server.control("POST", "/v1/commands", [command, command]).status))
+        for _ in range(3)
+    ]
+    for post in posts:
+        post.start()
+    for post in posts:
+        post.join()
+    assert set(replies) <= {200, 503} and len(replies) == 3
+    wait_until(lambda: server.control("POST", "/v1/rooms/r0", b"y").status == 200, "publishing works again")
+
+
+def test_joins_and_leaves_without_ids_do_not_pile_up(start):
+    server = start(CONFIG)
+    clients = [server.open_json("/ws") for _ in range(8)]
+    before = server.resident_bytes()
+    stop = time.monotonic() + 3
+
+    def flood(number, client):
+        pairs = []
+        for i in range(1000):
+            room = f"{number}_{i}"
+            for what in ("join", "leave"):
+                pairs.append(ws.text(json.dumps({"type": what, "room": room})))
+        block = b"".join(pairs)
+        try:
+            while time.monotonic() < stop:
+                client.send(block)
+        except OSError:
+            pass
+
+    floods = [threading.Thread(target=flood, args=pair) for pair in enumerate(clients)]
+    for thread in floods:
+        thread.start()
+    while time.monotonic() < stop:
+        assert server.control("GET", "/v1/status").status == 200
+        time.sleep(0.1)
+    for thread in floods:
+        thread.join()
+    if not server.sanitized():
+        assert server.resident_bytes() - before < 100 << 20
+    server.close_clients()
+    wait_until(lambda: server.status()["rooms"] == 0, "the rooms are gone")
+
+
+def test_tiny_frames_are_charged_what_they_cost(start):
+    # A queue of a megabyte of two-byte frames would take fifty.
+    server = start(CONFIG + "\n[route /echo]\nprotocol = raw\necho = yes\njoin_on_connect = echo:{conn}\nsend_queue = 1m\n")
+    client = server.open("/echo", receive_buffer=4096)
+    before = server.resident_bytes()
+    empty = ws.text("") * 1000
+    client.socket.settimeout(2)
+    try:
+        for _ in range(2000):
+            client.send(empty)
+    except OSError:
+        pass
+    assert server.status()["dropped"]["slow_consumer"] > 0
+    if not server.sanitized():
+        assert server.resident_bytes() - before < 24 << 20
+
+
+def test_frame_larger_than_a_queue_is_dropped_not_its_reader(start):
+    # As a JSON string each of these bytes takes six: no client's queue could hold it, so no client is slow.
+    server = start(CONFIG)
+    client = server.open_json("/ws")
+    client.send_json({"type": "join", "id": 1, "room": "r"})
+    assert client.receive_json()["type"] == "ok"
+    assert server.publish("r", b"\x01" * 300000) == 0
+    assert server.status()["dropped"]["oversized"] == 1
+    assert server.publish("r", "fits") == 1
+    assert client.receive_json()["data"] == "fits"
