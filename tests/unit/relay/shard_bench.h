@@ -2,6 +2,7 @@
 // test takes the turns itself. One bench at a time, in `bench`, so that a failed assertion leaks nothing.
 #pragma once
 
+#include "base/error.h"
 #include "relay/conn.h"
 #include "relay/fanout.h"
 #include "relay/room.h"
@@ -193,6 +194,26 @@ inline std::string server_frame(unsigned char first, const std::string &payload)
             f += static_cast<char>(n >> (8 * bytes));
     }
     return f + payload;
+}
+
+inline void deliver(message *m) {
+    fanout_deliver(the_shard(), m);
+}
+
+inline std::string json_message(const std::string &room, const std::string &data) {
+    return server_frame(0x81, "{\"type\":\"message\",\"room\":\"" + room + "\",\"data\":" + data +
+                                  ",\"time\":1700000000123}");
+}
+
+inline std::string conn_room(const conn *c) {
+    conn_id_text id = conn_id_format(conn_id_of(c));
+    return "@conn:" + std::string(view(id));
+}
+
+inline uint64_t closed_with(uint16_t code) {
+    for (const close_count &e : the_shard()->count.closed)
+        if (e.count && e.code == code) return e.count;
+    return 0;
 }
 
 } // namespace belfry

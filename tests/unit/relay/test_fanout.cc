@@ -17,26 +17,6 @@ namespace {
 constexpr unsigned char text = 0x81, binary = 0x82, close_frame = 0x88;
 const std::string slow_close = server_frame(close_frame, "\x11\x3dslow consumer"); // 4413
 
-void deliver(message *m) {
-    fanout_deliver(the_shard(), m);
-}
-
-std::string json_message(const std::string &room, const std::string &data) {
-    return server_frame(text, "{\"type\":\"message\",\"room\":\"" + room + "\",\"data\":" + data +
-                                  ",\"time\":1700000000123}");
-}
-
-std::string conn_room(const conn *c) {
-    conn_id_text id = conn_id_format(conn_id_of(c));
-    return "@conn:" + std::string(view(id));
-}
-
-uint64_t closed_with(uint16_t code) {
-    for (const close_count &e : the_shard()->count.closed)
-        if (e.count && e.code == code) return e.count;
-    return 0;
-}
-
 void members_get_the_form_that_they_speak(void **) {
     client a = open_client(form_json), b = open_client(form_raw), c = open_client(form_json);
     for (client each : {a, b, c})
@@ -347,8 +327,6 @@ void an_overflow_does_not_stop_reading(void **) {
     assert_bytes(received(a), slow_close);
     assert_true(at_end(a)); // both Close frames are through
 }
-
-// ---------------------------------------------------------------- gap
 
 void a_gap_is_told_to_json_members_of_each_room(void **) {
     client a = open_client(form_json), b = open_client(form_raw), roomless = open_client(form_json);
