@@ -43,7 +43,8 @@ struct page {
 };
 
 constexpr size_t alignment = 16;
-constexpr size_t page_header_size = (sizeof(page) + alignment - 1) & ~(alignment - 1);
+// A cache line, so that objects whose size is a multiple of it begin on one.
+constexpr size_t page_header_size = (sizeof(page) + 63) & ~size_t{63};
 
 void poison(void *memory, size_t size) {
 #ifdef BELFRY_ADDRESS_SANITIZER

@@ -42,14 +42,15 @@ struct stream_ops {
 using stream_callback = void (*)(stream *s, unsigned ready);
 
 struct stream {
+    // What a write touches comes first: the owner puts it behind its own hot fields, on the same cache line.
     const stream_ops *ops; // borrowed, static
     loop *on;              // borrowed
     void *tls;             // owned: the SSL, or null
+    int fd;                // owned; -1 once closed
+    uint8_t watched;       // what the event waits for now
+    uint8_t wants;         // after `again`: stream_readable or stream_writable
     stream_callback ready;
     struct event event; // embedded, re-aimed
-    int fd;             // owned; -1 once closed
-    uint8_t watched;    // what the event waits for now
-    uint8_t wants;      // after `again`: stream_readable or stream_writable
 };
 
 // Takes over fd. Nothing is watched yet.

@@ -73,13 +73,19 @@ static inline void deliver_one(delivery *d, conn *c) {
     d->receivers++;
 }
 
+// Both of a connection's hot lines.
+static inline void prefetch(const conn *c) {
+    __builtin_prefetch(c, 1);
+    __builtin_prefetch(reinterpret_cast<const char *>(c) + 64, 1);
+}
+
 // 16 bytes a member in one array; the connection behind it is fetched four members ahead, since with 10,000 members
 // none is in cache.
 static void deliver_room(delivery *d, const room *r) {
     d->members = r->count;
     const room_member *at = r->members, *end = at + r->count;
     for (; at < end; at++) {
-        if (at + 4 < end) __builtin_prefetch(at[4].who, 1);
+        if (at + 4 < end) prefetch(at[4].who);
         deliver_one(d, at->who);
     }
 }
@@ -151,7 +157,7 @@ bool fanout_flush(shard *s) {
         conn *c = s->dirty_first;
         s->dirty_first = c->next_dirty;
         if (!s->dirty_first) s->dirty_last = nullptr;
-        if (s->dirty_first) __builtin_prefetch(s->dirty_first, 1);
+        if (s->dirty_first) prefetch(s->dirty_first);
         c->dirty = false;
         conn_flush(c);
         if (c == last) break;
