@@ -3,11 +3,9 @@
 
 #include "main/config_check.h"
 #include "main/config_reader.h"
-#include "proto/room_name.h"
 
 #include <algorithm>
 #include <map>
-#include <set>
 #include <string.h>
 
 namespace belfry {

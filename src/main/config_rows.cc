@@ -2,7 +2,6 @@
 // belfry.ini(5).
 #include "main/config.h"
 
-#include <limits.h>
 #include <stddef.h>
 
 namespace belfry {

@@ -24,23 +24,9 @@ void control_api_destroy(control_api *a) {
     json_reader_free(a->reader);
 }
 
-// The decoded value of a query parameter; empty where there is none.
-static std::string parameter(view query, view wanted) {
-    view name, value;
-    while (uri_next_parameter(&query, &name, &value)) {
-        if (name != wanted) continue;
-        std::string out(value.size(), 0);
-        size_t size = 0;
-        if (!uri_decode(value, true, out.data(), &size)) return "";
-        out.resize(size);
-        return out;
-    }
-    return "";
-}
-
 // False where it is no number in range; the error is answered.
 static bool limit_of(control_conn *c, view query, uint64_t *limit) {
-    std::string text = parameter(query, "limit");
+    std::string text = uri_parameter(query, "limit");
     *limit = limit_default;
     if (text.empty()) return true;
     if (bytes_parse_uint(text, limit) && *limit >= 1 && *limit <= limit_max) return true;
@@ -121,20 +107,20 @@ static void status_done(query *q, void *context, uint64_t tag) {
 static void get_rooms(control_api *a, control_conn *c, const control_request *q) {
     uint64_t limit;
     if (limit_of(c, q->query, &limit))
-        node_query(a->node, query_type::rooms, view(), parameter(q->query, "after"), limit, rooms_done, control_ref(c),
-                   0);
+        node_query(a->node, query_type::rooms, view(), uri_parameter(q->query, "after"), limit, rooms_done,
+                   control_ref(c), 0);
 }
 
 static void get_connections(control_api *a, control_conn *c, const control_request *q) {
     uint64_t limit;
     conn_id id;
-    std::string after = parameter(q->query, "after");
+    std::string after = uri_parameter(q->query, "after");
     if (!after.empty() && !conn_id_parse(after, &id))
         return control_reply_error(c, 400, "after: no connection id of this node", view());
-    if (!parameter(q->query, "user").empty())
+    if (!uri_parameter(q->query, "user").empty())
         return control_reply_error(c, 501, "user: there are no users yet", view());
     if (limit_of(c, q->query, &limit))
-        node_query(a->node, query_type::connections, parameter(q->query, "room"), after, limit, connections_done,
+        node_query(a->node, query_type::connections, uri_parameter(q->query, "room"), after, limit, connections_done,
                    control_ref(c), 0);
 }
 

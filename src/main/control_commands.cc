@@ -3,8 +3,6 @@
 
 #include "proto/utf8.h"
 
-#include <memory>
-
 namespace belfry {
 
 // One request's commands: answered when the last result is in.

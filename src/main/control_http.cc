@@ -6,7 +6,6 @@
 #include "proto/handshake.h"
 #include "proto/http1.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 namespace belfry {

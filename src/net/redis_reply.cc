@@ -2,7 +2,6 @@
 #include "net/redis_reply.h"
 
 #include <hiredis/hiredis.h>
-#include <stdlib.h>
 #include <vector>
 
 namespace belfry {

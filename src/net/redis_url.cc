@@ -3,7 +3,6 @@
 // No message quotes a part of the URL: where a password holds an unencoded '/', '?' or '@', any part may be its.
 #include "net/redis.h"
 
-#include <string.h>
 #include <sys/un.h>
 
 namespace belfry {

@@ -90,6 +90,19 @@ bool uri_next_parameter(view *rest, view *name, view *value) {
     return false;
 }
 
+std::string uri_parameter(view query, view wanted) {
+    view name, value;
+    while (uri_next_parameter(&query, &name, &value)) {
+        if (name != wanted) continue;
+        std::string out(value.size(), 0);
+        size_t size = 0;
+        if (!uri_decode(value, true, out.data(), &size)) return std::string();
+        out.resize(size);
+        return out;
+    }
+    return std::string();
+}
+
 bool uri_normalise_path(view in, char *out, size_t *out_size) {
     if (!in.starts_with('/')) return false;
     size_t n = 0;

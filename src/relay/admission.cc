@@ -52,20 +52,6 @@ static void list_add(const conn *c, room_list *list, const std::string &name) {
     list->names[list->count++] = name;
 }
 
-// The decoded value of the first query parameter of that name; empty where there is none or it is not well encoded.
-static std::string query_value(view query, view wanted) {
-    view name, value;
-    while (uri_next_parameter(&query, &name, &value)) {
-        if (name != wanted) continue;
-        std::string out(value.size(), 0);
-        size_t size = 0;
-        if (!uri_decode(value, true, out.data(), &size)) return std::string();
-        out.resize(size);
-        return out;
-    }
-    return std::string();
-}
-
 // join_on_connect's templates: {conn}, {query.NAME}. The config was checked: nothing else is in braces.
 static std::string expand(const conn *c, const std::string &pattern, view query) {
     std::string out;
@@ -77,7 +63,7 @@ static std::string expand(const conn *c, const std::string &pattern, view query)
         if (name == "conn")
             out += view(conn_id_format(conn_id_of(c)));
         else
-            out += query_value(query, name.substr(view("query.").size()));
+            out += uri_parameter(query, name.substr(view("query.").size()));
         at = close + 1;
     }
     return out;
@@ -128,11 +114,7 @@ static void admitting_deadline(conn *c) {
     admission_refuse(c, 503, refuse_timeout, "the broker did not answer within handshake_timeout",
                      "Retry-After: 1\r\n");
 }
-static void leave_all(conn *c) {
-    while (c->rooms)
-        room_leave(c->on, c->rooms);
-}
-static const conn_phase admitting_phase = {"admitting", admitting_bytes, head_eof, admitting_deadline, leave_all};
+static const conn_phase admitting_phase = {"admitting", admitting_bytes, head_eof, admitting_deadline, room_leave_all};
 
 // All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
 static void admit(conn *c) {

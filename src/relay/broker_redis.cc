@@ -15,7 +15,6 @@
 #include "net/resolve.h"
 #include "net/wheel.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <string>
 #include <unordered_map>

@@ -3,9 +3,7 @@
 
 #include "base/log.h"
 
-#include <arpa/inet.h>
 #include <new>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 

@@ -7,7 +7,6 @@
 #include "relay/session.h"
 
 #include <algorithm>
-#include <stdlib.h>
 #include <vector>
 
 namespace belfry {

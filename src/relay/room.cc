@@ -107,6 +107,11 @@ void room_leave(shard *s, membership *m) {
     drop_if_empty(s, r);
 }
 
+void room_leave_all(conn *c) {
+    while (c->rooms)
+        room_leave(c->on, c->rooms);
+}
+
 // `visit` may take waiters out and, with them gone, the room: the list is moved aside, and a waiter of our own keeps
 // the room.
 static void visit_waiters(shard *s, room *r, void (*visit)(membership *m)) {

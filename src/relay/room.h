@@ -64,6 +64,8 @@ join_result room_join(shard *s, conn *c, view name, membership **out);
 void room_leave(shard *s, membership *m);
 // The connection's membership of that name, or null.
 membership *room_membership(const conn *c, view name);
+// Takes the connection out of all its rooms (a conn_phase's `closed`).
+void room_leave_all(conn *c);
 // Makes a waiting membership a member: for a connection that wants all its first rooms at once.
 void room_admit(membership *m);
 

@@ -2,8 +2,6 @@
 #include "relay/session.h"
 #include "relay/websocket.h"
 
-#include "base/log.h"
-
 namespace belfry {
 
 static void opened(conn *) {}

@@ -228,12 +228,7 @@ static void deadline(conn *c) {
     arm(c);
 }
 
-static void closed(conn *c) {
-    while (c->rooms)
-        room_leave(c->on, c->rooms);
-}
-
-const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed};
+const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, room_leave_all};
 
 void websocket_open(conn *c) {
     conn_set_phase(c, &websocket_phase);

@@ -145,12 +145,25 @@ void test_path_refused(void **) {
     ASSERT_TEXT(normalise(view("/a\0b", 4)), "refused");
 }
 
+void test_parameter(void **) {
+    const view query = "a=1&room=x%20y+z&a=2&bad=%zz&empty=";
+    assert_string_equal(uri_parameter(query, "a").c_str(), "1"); // the first of them
+    assert_string_equal(uri_parameter(query, "room").c_str(), "x y z");
+    assert_string_equal(uri_parameter(query, "bad").c_str(), "");
+    assert_string_equal(uri_parameter(query, "empty").c_str(), "");
+    assert_string_equal(uri_parameter(query, "roo").c_str(), "");
+    assert_int_equal(uri_parameter("n=%00x", "n").size(), 2);
+}
+
 } // namespace
 
 int main() {
     const CMUnitTest tests[] = {
-        cmocka_unit_test(test_decode),       cmocka_unit_test_teardown(test_encode, clear),
-        cmocka_unit_test(test_parameters),   cmocka_unit_test(test_normalise_path),
+        cmocka_unit_test(test_parameter),
+        cmocka_unit_test(test_decode),
+        cmocka_unit_test_teardown(test_encode, clear),
+        cmocka_unit_test(test_parameters),
+        cmocka_unit_test(test_normalise_path),
         cmocka_unit_test(test_path_refused),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
