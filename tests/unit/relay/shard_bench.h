@@ -27,6 +27,15 @@ struct seen_letter {
     bool operator==(const seen_letter &) const = default;
 };
 
+// A client's publish on its way to the node, ditto.
+struct seen_publish {
+    std::string room, payload, from;
+    payload_kind kind;
+    size_t except_count;
+    bool wants_answer;
+    int64_t request_id;
+};
+
 struct shard_bench {
     loop *node_loop;
     worker *of;
@@ -37,6 +46,8 @@ struct shard_bench {
     std::vector<int> sockets;        // the clients' ends
     std::vector<message *> messages; // counted
     std::vector<seen_letter> letters;
+    std::vector<seen_publish> publishes; // of those letters
+    uint64_t now_ms;                     // the shard's clock stands still but for advance()
 };
 
 inline shard_bench *bench;
@@ -59,18 +70,29 @@ inline int bench_begin(void **) {
     bench->way.send_queue = 1 << 20;
     bench->of = new worker{};
     worker_init(bench->of, 3, &bench->settings, bench->node_loop, &bench->live, &bench->node_stalled);
+    bench->now_ms = bench->of->shard.loop->clock.monotonic_ms;
     return 0;
 }
 
 // What the shard told the node since the last call.
 inline const std::vector<seen_letter> &letters() {
     bench->letters.clear();
+    bench->publishes.clear();
     mailbox_flush(&the_shard()->outbox);
     while (auto *l = static_cast<letter *>(mailbox_receive(&the_shard()->outbox))) {
         if (l->type == letter_type::want || l->type == letter_type::drop) {
             auto *r = reinterpret_cast<room_letter *>(l);
             bench->letters.push_back({l->type, r->serial, r->room});
             delete r;
+        } else if (l->type == letter_type::publish) {
+            auto *p = reinterpret_cast<publish_letter *>(l);
+            message *m = p->what;
+            bench->letters.push_back({l->type, 0, std::string(m->room)});
+            bench->publishes.push_back({std::string(m->room), std::string(m->payload), std::string(m->from), m->kind,
+                                        m->except_count, p->wants_answer, p->request_id});
+            the_shard()->outbox_bytes -= static_cast<int64_t>(m->payload.size()) + letter_charge;
+            message_unref(m);
+            delete p;
         } else if (l->type == letter_type::fence) {
             bench->letters.push_back({l->type, 0, ""});
             delete reinterpret_cast<fence_letter *>(l);
@@ -85,10 +107,19 @@ inline const std::vector<seen_letter> &letters() {
 inline void turn() {
     shard *s = the_shard();
     loop_turn(s->loop, false);
+    s->loop->clock.monotonic_ms = bench->now_ms;
     conn_run_again(s);
     while (fanout_flush(s)) {
     }
     conn_bury(s);
+}
+
+// So much later: fires the deadlines that passed.
+inline void advance(uint64_t ms) {
+    shard *s = the_shard();
+    s->loop->clock.monotonic_ms = bench->now_ms += ms;
+    wheel_advance(&s->wheel, bench->now_ms);
+    turn();
 }
 
 inline int bench_end(void **) {
@@ -194,6 +225,23 @@ inline std::string server_frame(unsigned char first, const std::string &payload)
             f += static_cast<char>(n >> (8 * bytes));
     }
     return f + payload;
+}
+
+// A client's frame: masked.
+inline std::string client_frame(unsigned char first, const std::string &payload) {
+    static const unsigned char mask[] = {0x11, 0x22, 0x33, 0x44};
+    std::string f = server_frame(first, payload);
+    f[1] = static_cast<char>(f[1] | 0x80);
+    size_t header = f.size() - payload.size();
+    for (size_t i = 0; i < payload.size(); i++)
+        f[header + i] = static_cast<char>(f[header + i] ^ mask[i % 4]);
+    return f.insert(header, reinterpret_cast<const char *>(mask), sizeof mask);
+}
+
+// The client sends this, the shard reads it and writes what it answers.
+inline void send_bytes(const client &c, const std::string &all) {
+    if (send(c.fd, all.data(), all.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(all.size())) fatal("a full socket");
+    turn();
 }
 
 inline void deliver(message *m) {
