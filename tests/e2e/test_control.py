@@ -538,7 +538,7 @@ def test_nothing_follows_our_close(start):
     assert client.receive_json()["type"] == "bye"
     assert client.receive()[0] == "close"
     client.send(ws.close(4403))
-    assert client.events() == []
+    client.expect_end()
 
 
 RESERVED_CONFIG = "[route /ws]\n[room *]\njoin = anyone\npublish = members\n"
