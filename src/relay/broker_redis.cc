@@ -15,6 +15,7 @@
 #include "net/resolve.h"
 #include "net/wheel.h"
 
+#include <deque>
 #include <string.h>
 #include <string>
 #include <unordered_map>
@@ -25,6 +26,7 @@ namespace belfry {
 static constexpr size_t channels_a_command = 512; // rooms in one SUBSCRIBE: two channels each
 static constexpr uint64_t copy_wait_ms = 5000;    // for our own copy of a publish to come back
 static constexpr uint64_t subscribe_retry_ms = 1000;
+static constexpr uint64_t fixed_retry_ms = 5000;
 
 enum class channel_state : uint8_t { idle, subscribing, active, unsubscribing };
 
@@ -33,7 +35,14 @@ struct channel {
     channel_state state = channel_state::idle;
     bool wanted = true;
     bool queued = false;       // stands in `changed`
+    bool refused = false;      // by Redis, the last time
     uint8_t confirmations = 0; // of two, in the state's direction
+};
+
+// The rooms of one SUBSCRIBE, and how many of them are not confirmed yet.
+struct sent_batch {
+    std::vector<std::string> rooms;
+    size_t left;
 };
 
 struct awaited_copy {
@@ -51,8 +60,10 @@ struct redis_broker {
     size_t subscribing; // channels that wait for a confirmation
     uint8_t fixed;      // confirmations of the always-on subscriptions (5)
     bool up, was_up;
-    uint64_t retry_ms; // a subscription was refused: nothing is subscribed before
-    bool missed;       // a room that has members was without its subscription for a while
+    uint64_t retry_ms;           // refused subscriptions are not tried again before
+    uint64_t reconnect_ms;       // the fixed ones were refused: a new connection then; 0: no
+    std::deque<sent_batch> sent; // SUBSCRIBEs without an answer yet, oldest first
+    bool missed;                 // a room that has members was without its subscription for a while
     uint64_t sequence;
     std::unordered_map<uint64_t, awaited_copy> copies; // own publishes whose copy is to come
     uint64_t swept_ms;
@@ -110,54 +121,109 @@ static bool send_batch(redis_broker *b, const char *command, const std::vector<s
     return true;
 }
 
-// Redis refused a SUBSCRIBE (an ACL, say), or its queue is full. It does not say for which channel: all that wait for a
-// confirmation are told no, and what is still wanted is tried again in a second; a room that only waiters wanted is
-// then gone, so it can't take others along twice.
-static void refuse_waiting(redis_broker *b, view why) {
+static void retry_later(redis_broker *b, channel *c) {
+    b->retry_ms = clock_monotonic_ns() / 1000000 + subscribe_retry_ms;
+    if (c->state == channel_state::subscribing && !c->refused) b->subscribing--;
+    c->state = channel_state::idle;
+    c->refused = true;
+    changed(b, c);
+    if (c->wanted) b->head.events->refused(b->head.context, c->room);
+}
+
+static void log_refusal(view why) {
     static log_limit limit;
     uint64_t held = 0;
     if (log_limit_pass(&limit, &held))
         log_warn("broker: Redis refused a subscription: %.*s (%llu more not shown)", static_cast<int>(why.size()),
                  why.data(), static_cast<unsigned long long>(held));
-    b->retry_ms = clock_monotonic_ns() / 1000000 + subscribe_retry_ms;
-    b->subscribing = 0;
-    for (auto &[name, c] : b->channels) {
-        if (c.state != channel_state::subscribing) continue;
-        c.state = channel_state::idle;
-        changed(b, &c);
-        if (c.wanted) b->head.events->refused(b->head.context, c.room);
+}
+
+// Redis refused a SUBSCRIBE (an ACL, say), without saying for which channel; but it answers in order, so it is the
+// oldest batch that is not confirmed. Who waits for its rooms is told no; what is still wanted is tried again in a
+// second, each room by itself, so that it takes no other along twice, and readiness does not wait for it.
+static void refuse_oldest(redis_broker *b, view why) {
+    log_refusal(why);
+    if (b->sent.empty()) return;
+    std::vector<std::string> rooms;
+    rooms.swap(b->sent.front().rooms);
+    b->sent.pop_front();
+    for (const std::string &room : rooms) {
+        auto at = b->channels.find(room);
+        if (at != b->channels.end() && at->second.state == channel_state::subscribing) retry_later(b, &at->second);
     }
 }
 
-// Moves each changed channel towards what is wanted. Those with a confirmation under way are looked at again when it
-// comes.
+static void subscribe_rooms(redis_broker *b, std::vector<std::string> *rooms) {
+    if (rooms->empty()) return;
+    std::vector<std::string> names;
+    for (const std::string &room : *rooms)
+        for (const std::string *prefix : {&b->room_prefix, &b->message_prefix})
+            names.push_back(*prefix + room);
+    bool fine = send_batch(b, "SUBSCRIBE", names);
+    b->sent.push_back({*rooms, rooms->size()});
+    rooms->clear();
+    if (fine) return;
+    sent_batch failed = b->sent.back(); // not sent at all: its turn does not come
+    b->sent.pop_back();
+    b->sent.push_front(failed);
+    refuse_oldest(b, "its queue is full");
+}
+
+// Moves one channel towards what is wanted; false where it is gone.
+static void send_change(redis_broker *b, channel *c, std::vector<std::string> *in, std::vector<std::string> *out) {
+    if (c->state == channel_state::idle && c->wanted) {
+        c->state = channel_state::subscribing;
+        c->confirmations = 0;
+        if (!c->refused) b->subscribing++;
+        in->push_back(c->room);
+        if (c->refused || in->size() == channels_a_command) subscribe_rooms(b, in);
+    } else if (c->state == channel_state::active && !c->wanted) {
+        c->state = channel_state::unsubscribing;
+        c->confirmations = 0;
+        out->push_back(b->room_prefix + c->room);
+        out->push_back(b->message_prefix + c->room);
+    }
+}
+
+static bool retry_due(const redis_broker *b) {
+    return clock_monotonic_ns() / 1000000 >= b->retry_ms;
+}
+
+// Those with a confirmation under way are looked at again when it comes; the refused ones when a second has passed,
+// each as a batch of its own behind the others.
 static void send_changes(redis_broker *b) {
     std::vector<std::string> now, in, out;
     now.swap(b->changed);
-    for (const std::string &room : now) {
-        auto at = b->channels.find(room);
-        if (at == b->channels.end()) continue;
-        channel *c = &at->second;
-        c->queued = false;
-        bool begin = c->state == channel_state::idle && c->wanted,
-             end = c->state == channel_state::active && !c->wanted;
-        if (c->state == channel_state::idle && !c->wanted) {
-            b->channels.erase(at);
-            continue;
+    for (bool refused : {false, true}) {
+        for (const std::string &room : now) {
+            auto at = b->channels.find(room);
+            if (at == b->channels.end() || !at->second.queued || at->second.refused != refused) continue;
+            channel *c = &at->second;
+            c->queued = false;
+            if (c->state == channel_state::idle && !c->wanted)
+                b->channels.erase(at);
+            else if (refused && !retry_due(b))
+                changed(b, c);
+            else
+                send_change(b, c, &in, &out);
         }
-        if (!begin && !end) continue;
-        c->state = begin ? channel_state::subscribing : channel_state::unsubscribing;
-        c->confirmations = 0;
-        if (begin) b->subscribing++;
-        for (const std::string *prefix : {&b->room_prefix, &b->message_prefix})
-            (begin ? in : out).push_back(*prefix + room);
+        subscribe_rooms(b, &in);
     }
-    bool fine = send_batch(b, "SUBSCRIBE", in);
-    if (!send_batch(b, "UNSUBSCRIBE", out) || !fine) refuse_waiting(b, "its queue is full");
+    if (!send_batch(b, "UNSUBSCRIBE", out))
+        log_refusal("its queue is full: channels without members stay until the link breaks");
+}
+
+// Whether a room still has to be subscribed before everything wanted is; those that Redis refuses are not waited for.
+static bool changes_due(const redis_broker *b) {
+    for (const std::string &room : b->changed) {
+        auto at = b->channels.find(room);
+        if (at != b->channels.end() && !at->second.refused) return true;
+    }
+    return false;
 }
 
 static void check_up(redis_broker *b) {
-    if (b->up || b->fixed < fixed_subscriptions || b->subscribing || !b->changed.empty()) return;
+    if (b->up || b->fixed < fixed_subscriptions || b->subscribing || changes_due(b)) return;
     if (!redis_ready(b->subscriber) || !redis_ready(b->publisher)) return;
     b->up = true;
     if (b->was_up) b->head.count.reconnects++;
@@ -184,7 +250,9 @@ static void confirmed(redis_broker *b, view channel_name, bool in) {
     if (c->state != (in ? channel_state::subscribing : channel_state::unsubscribing) || ++c->confirmations < 2) return;
     c->state = in ? channel_state::active : channel_state::idle;
     if (in) {
-        b->subscribing--;
+        if (!c->refused) b->subscribing--;
+        c->refused = false;
+        if (!b->sent.empty() && --b->sent.front().left == 0) b->sent.pop_front();
         b->head.count.subscriptions++;
         if (c->wanted) b->head.events->subscribed(b->head.context, c->room);
     }
@@ -251,7 +319,14 @@ static void on_message(redis_broker *b, view channel_name, view payload) {
 // literally, so a user who may use the channels may still be refused it; then only @conn: rooms can't be reached over
 // Redis.
 static void on_refusal(redis_broker *b, view why) {
-    if (b->fixed != fixed_subscriptions - 2) return refuse_waiting(b, why);
+    if (b->fixed < fixed_subscriptions -
+                       2) { // nothing works without these three: only a new connection, with another ACL, can mend it
+        log_warn("broker: Redis refused %s and @all: %.*s; the user needs the channels %s*", b->command_channel.c_str(),
+                 static_cast<int>(why.size()), why.data(), b->settings.prefix.c_str());
+        b->reconnect_ms = clock_monotonic_ns() / 1000000 + fixed_retry_ms;
+        return;
+    }
+    if (b->fixed != fixed_subscriptions - 2) return refuse_oldest(b, why);
     b->fixed = fixed_subscriptions;
     log_warn("broker: Redis refused the pattern of this node's connections (%.*s): messages to @conn: rooms will not "
              "come over Redis; "
@@ -286,6 +361,8 @@ static void subscriber_ready(redis *, void *context) {
     b->fixed = 0;
     b->subscribing = 0;
     b->changed.clear();
+    b->sent.clear();
+    b->retry_ms = b->reconnect_ms = 0;
     bool fine = send_batch(b, "SUBSCRIBE", {b->command_channel, b->room_prefix + "@all", b->message_prefix + "@all"});
     std::string own = "@conn:c_" + std::string(node_id()) + "*"; // base64url has no pattern characters
     if (!send_batch(b, "PSUBSCRIBE", {b->room_prefix + own, b->message_prefix + own}) || !fine)
@@ -293,7 +370,7 @@ static void subscriber_ready(redis *, void *context) {
     for (auto at = b->channels.begin(); at != b->channels.end();) {
         channel *c = &at->second;
         c->state = channel_state::idle;
-        c->queued = false;
+        c->queued = c->refused = false;
         if (!c->wanted) {
             at = b->channels.erase(at);
             continue;
@@ -398,10 +475,20 @@ static void sweep_copies(redis_broker *b) {
     }
 }
 
+static const redis_events subscriber_events = {subscriber_ready, subscriber_down, on_push};
+
+// A new connection: what this one was refused at its start is asked anew.
+static void reconnect(redis_broker *b) {
+    b->reconnect_ms = 0;
+    redis_free(b->subscriber);
+    b->subscriber = redis_new(b->on, &b->settings.redis, "subscriber", &subscriber_events, b);
+    if (!b->subscriber) fatal("broker: no Redis link could be made"); // it could be before
+}
+
 static void turn(broker *base) {
     redis_broker *b = of(base);
-    if (redis_ready(b->subscriber) && !b->changed.empty() && clock_monotonic_ns() / 1000000 >= b->retry_ms)
-        send_changes(b);
+    if (b->reconnect_ms && clock_monotonic_ns() / 1000000 >= b->reconnect_ms) reconnect(b);
+    if (redis_ready(b->subscriber) && (changes_due(b) || (!b->changed.empty() && retry_due(b)))) send_changes(b);
     sweep_copies(b);
     check_up(b);
 }
@@ -429,7 +516,6 @@ static void destroy(broker *base) {
 }
 
 static const broker_ops ops = {subscribe, unsubscribe, publish, turn, pause, ready, destroy};
-static const redis_events subscriber_events = {subscriber_ready, subscriber_down, on_push};
 static const redis_events publisher_events = {publisher_ready, publisher_down, nullptr};
 
 broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings, loop *on) {

@@ -282,7 +282,7 @@ void conn_resume(conn *c) {
     if (!c->paused || c->closed || c->eof_seen || c->fencing) return;
     c->paused = false;
     c->resumed = true;
-    c->heard_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
+    c->heard_ms = c->spoke_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
     c->ping_waiting = false;
     conn_read_again(c);
 }
@@ -312,7 +312,7 @@ bool conn_send(conn *c, frame *f) {
 }
 
 void conn_pong(conn *c, frame *f) {
-    if (!c->blocked && c->pongs < conn_pongs_max && c->outq.bytes < c->send_queue) {
+    if (!c->blocked && c->pongs < conn_pongs_max && conn_queued(c) + conn_charge(f) <= c->send_queue) {
         c->pongs++;
         if (!conn_send(c, f)) conn_linger(c); // can't be: the room was just checked
         return;

@@ -151,7 +151,10 @@ inline uint64_t conn_queued(const conn *c) {
 inline bool conn_deliver(conn *c, frame *f) {
     if (conn_queued(c) + conn_charge(f) > c->send_queue) return false;
     outq_push(&c->outq, &c->on->chunk_slab, f);
-    if (!c->dirty && !c->blocked) conn_mark_dirty(c);
+    if (c->blocked) return true;
+    if (!c->dirty) conn_mark_dirty(c);
+    if (conn_queued(c) > c->send_queue / 2) [[unlikely]]
+        c->on->pressed = true;
     return true;
 }
 

@@ -50,6 +50,8 @@ struct shard {
     const conn_phase *first_phase; // borrowed: what a new connection starts as
 
     // Output.
+    bool
+        pressed; // a queue that may still be written is half full: no more deliveries before the dirty ones are written
     conn *dirty_first, *dirty_last; // singly linked by conn::next_dirty
     link doomed;                    // queue overflowed during a fan-out, closed after it
     json_reader *reader;            // owned

@@ -211,8 +211,9 @@ static void deadline(conn *c) {
     const struct route *r = c->route;
     uint64_t now = c->on->loop->clock.monotonic_ms;
     if (c->fencing) return websocket_fenced(c);
-    if (c->paused && !c->close_sent) return arm(c); // it is us who do not read: its silence says nothing
-    if (c->close_sent) return conn_linger(c);       // the peer's Close did not come
+    if (c->paused && !c->close_sent)
+        return conn_set_deadline(c, 1000);    // it is us who do not read: its silence says nothing
+    if (c->close_sent) return conn_linger(c); // the peer's Close did not come
     if (c->ping_waiting && !left(now, c->pinged_ms, r->pong_timeout)) {
         send_close(c, 1011, "no pong");
         return conn_linger(c);

@@ -206,13 +206,22 @@ static void read_letter(worker *w, letter *l) {
     }
 }
 
+// A burst of broadcasts is queued before anything is written, so that all of it is one write a connection; but a queue
+// that fills up for that reason alone is no slow reader's: at half of send_queue the writes come first.
+static bool writes_first(shard *s) {
+    if (s->pressed && !s->dirty_first) s->pressed = false;
+    return s->pressed;
+}
+
 static void read_letters(worker *w) {
     uint32_t n = 0;
+    if (writes_first(&w->shard)) return;
     while (n < letters_a_turn) {
         auto *l = static_cast<letter *>(mailbox_receive(&w->shard.inbox));
         if (!l) break;
         read_letter(w, l);
         n++;
+        if (w->shard.pressed) break;
     }
     // The node may hold letters back that did not fit, or wait for deliveries to be made.
     if (n >= mailbox_capacity / 16 || (n && w->shard.node_stalled->load(std::memory_order_relaxed)))
