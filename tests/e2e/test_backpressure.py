@@ -103,7 +103,8 @@ def test_joins_and_leaves_without_ids_do_not_pile_up(start):
     if not server.sanitized():
         assert server.resident_bytes() - before < 100 << 20
     server.close_clients()
-    wait_until(lambda: server.status()["rooms"] == 0, "the rooms are gone")
+    # What they had sent stands before the end of each stream, and is carried out: hundreds of thousands of joins.
+    wait_until(lambda: server.status()["rooms"] == 0, "the rooms are gone", 60)
 
 
 def test_tiny_frames_are_charged_what_they_cost(start):
