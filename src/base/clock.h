@@ -1,4 +1,5 @@
-// Time. A thread's loop refreshes its `clock` once a turn; nothing on the data path asks the kernel.
+// Time. A thread's loop refreshes its `clock` once a turn; nothing per delivery asks the kernel (the node asks once a
+// message, for its time stamp).
 #pragma once
 
 #include <stdint.h>

@@ -47,7 +47,7 @@ static void set_error(batch *b, size_t index, int code, view text) {
     if (code == 503) b->unreachable = true;
 }
 
-static constexpr view out_of_reach = "the broker is out of reach or overloaded: nothing was published, try again";
+static constexpr view out_of_reach = "the broker is out of reach, overloaded, or did not confirm it: try again";
 
 static void published(publish_job *job, void *context) {
     auto *slot = static_cast<batch_slot *>(context);

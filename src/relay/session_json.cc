@@ -108,7 +108,8 @@ static void published(conn *c, int64_t request_id, int code) {
     if (code == 0)
         server_json_ok(fresh(c), request_id, view());
     else
-        server_json_error(fresh(c), true, request_id, code, "not published: the broker is out of reach, try again");
+        server_json_error(fresh(c), true, request_id, code,
+                          "the broker is out of reach or did not confirm it, try again");
     say(c);
 }
 

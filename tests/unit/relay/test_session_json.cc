@@ -184,7 +184,7 @@ void the_nodes_answer_to_a_publish_is_passed_on(void **) {
     c.at->session->published(c.at, 6, 503);
     turn();
     assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":5}") +
-                                  failure("6", "503", "not published: the broker is out of reach, try again"));
+                                  failure("6", "503", "the broker is out of reach or did not confirm it, try again"));
 }
 
 void publishes_are_refused(void **) {
