@@ -154,28 +154,23 @@ size_t base64url_encode(view in, char *out) {
     return encode(in, out, base64url_alphabet, false);
 }
 
-// The six bits that c stands for in base64_alphabet, or -1.
-static int base64_value(char c) {
+// The six bits that c stands for in either alphabet, whose last two characters are given; or -1.
+static int base64_value(char c, const char *last_two) {
     if (c >= 'A' && c <= 'Z') return c - 'A';
     if (c >= 'a' && c <= 'z') return c - 'a' + 26;
     if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '+') return 62;
-    return c == '/' ? 63 : -1;
+    if (c == last_two[0]) return 62;
+    return c == last_two[1] ? 63 : -1;
 }
 
-bool base64_decode(view in, char *out, size_t *out_size) {
-    if (in.size() % 4 != 0) return false;
-    size_t padding = 0;
-    if (in.ends_with("=="))
-        padding = 2;
-    else if (in.ends_with('='))
-        padding = 1;
-    in.remove_suffix(padding);
+// `in` has no padding.
+static bool decode(view in, char *out, const char *last_two, size_t *out_size) {
+    if (in.size() % 4 == 1) return false; // six bits are no byte
     char *start = out;
     uint32_t bits = 0;  // what is decoded, and not yet written, stands in the low `count` bits
     unsigned count = 0; // below 8
     for (char c : in) {
-        int value = base64_value(c);
+        int value = base64_value(c, last_two);
         if (value < 0) return false;
         bits = (bits << 6 | static_cast<uint32_t>(value)) & 0x3fff;
         count += 6;
@@ -187,6 +182,21 @@ bool base64_decode(view in, char *out, size_t *out_size) {
     if ((bits & ((1u << count) - 1)) != 0) return false;
     *out_size = static_cast<size_t>(out - start);
     return true;
+}
+
+bool base64_decode(view in, char *out, size_t *out_size) {
+    if (in.size() % 4 != 0) return false;
+    size_t padding = 0;
+    if (in.ends_with("=="))
+        padding = 2;
+    else if (in.ends_with('='))
+        padding = 1;
+    in.remove_suffix(padding);
+    return decode(in, out, "+/", out_size);
+}
+
+bool base64url_decode(view in, char *out, size_t *out_size) {
+    return decode(in, out, "-_", out_size);
 }
 
 } // namespace belfry

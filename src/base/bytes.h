@@ -57,5 +57,8 @@ size_t base64url_encode(view in, char *out);
 // Strict: length a multiple of four, padding where due, no white space, unused bits zero.
 // `out` takes 3*(n/4) bytes. False where the text is not base64.
 [[nodiscard]] bool base64_decode(view in, char *out, size_t *out_size);
+// Strict: base64url_encode's alphabet without padding or white space, unused bits zero. `out` takes 3*n/4 bytes. False
+// where the text is not that.
+[[nodiscard]] bool base64url_decode(view in, char *out, size_t *out_size);
 
 } // namespace belfry

@@ -193,6 +193,63 @@ bool parse_line(const option_row *row, view value, void *object, error *e) {
     return true;
 }
 
+// From a file or ${ENV}, so it may hold line breaks; option_format shows none of it.
+bool parse_secret_of_many(const option_row *row, view value, void *object) {
+    if (!value.empty()) field<std::vector<std::string>>(row, object)->emplace_back(value);
+    return true;
+}
+
+// One of the two numbers of a rate: 40, 64k.
+bool parse_rate_number(view text, int64_t *out) {
+    size_t digits = 0;
+    while (digits < text.size() && text[digits] >= '0' && text[digits] <= '9')
+        digits++;
+    uint64_t n = 0;
+    int64_t factor = unit_factor(option_type::size, text.substr(digits));
+    if (factor == 0 || !bytes_parse_uint(text.substr(0, digits), &n)) return false;
+    return !__builtin_mul_overflow(n, factor, out) && *out <= rate_most;
+}
+
+bool fail_rate(view value, error *e) {
+    error_set(e, "%s is not a rate: write 20/s, 20/s burst=40, 64k/s burst=256k, 100/m or 5/h; 0 for no limit",
+              quote(value).c_str());
+    return false;
+}
+
+bool parse_rate(const option_row *row, view value, void *object, error *e) {
+    struct rate parsed = {};
+    size_t space = std::min(value.find_first_of(" \t"), value.size());
+    view amount = value.substr(0, space), burst = bytes_trim(value.substr(space));
+    size_t slash = amount.find('/');
+    if (slash != view::npos) {
+        view period = amount.substr(slash + 1);
+        if (period == "s") parsed.period_ms = 1000;
+        if (period == "m") parsed.period_ms = 60000;
+        if (period == "h") parsed.period_ms = 3600000;
+        if (!parsed.period_ms) return fail_rate(value, e);
+    }
+    if (!value.empty() && !parse_rate_number(amount.substr(0, slash), &parsed.amount)) return fail_rate(value, e);
+    if (parsed.amount && !parsed.period_ms) return fail_rate(value, e); // 20: in which time?
+    parsed.burst = parsed.amount;
+    if (!burst.empty()) {
+        constexpr view key = "burst=";
+        if (!burst.starts_with(key) || !parse_rate_number(burst.substr(key.size()), &parsed.burst) || !parsed.burst)
+            return fail_rate(value, e);
+    }
+    if (!parsed.amount) parsed = {};
+    *field<struct rate>(row, object) = parsed;
+    return true;
+}
+
+void format_rate(const struct rate *r, buffer *out) {
+    format_number(option_type::size, r->amount, out);
+    if (!r->amount) return;
+    buffer_append(out, r->period_ms == 1000 ? "/s" : r->period_ms == 60000 ? "/m" : "/h");
+    if (r->burst == r->amount) return;
+    buffer_append(out, " burst=");
+    format_number(option_type::size, r->burst, out);
+}
+
 void format_joined(const std::vector<std::string> *entries, view between, buffer *out) {
     for (size_t i = 0; i < entries->size(); i++) {
         if (i > 0) buffer_append(out, between);
@@ -204,9 +261,7 @@ void format_joined(const std::vector<std::string> *entries, view between, buffer
 void set_default(const option_row *row, void *object) {
     error e;
     view value = row->default_value;
-    if (row->type == option_type::list || row->type == option_type::lines) {
-        field<std::vector<std::string>>(row, object)->clear();
-    }
+    if (option_repeats(row)) field<std::vector<std::string>>(row, object)->clear();
     bool good = true;
     if (row->type == option_type::lines) {
         for (size_t at = 0; at <= value.size() && good;) {
@@ -269,6 +324,10 @@ bool option_parse(const option_row *row, view value, void *object, error *e) {
         return parse_list(row, value, object, e);
     case option_type::lines:
         return parse_line(row, value, object, e);
+    case option_type::secrets:
+        return parse_secret_of_many(row, value, object);
+    case option_type::rate:
+        return parse_rate(row, bytes_trim(value), object, e);
     case option_type::text:
     case option_type::secret:
         field<std::string>(row, object)->assign(value);
@@ -295,6 +354,11 @@ static void format_secret(const std::string &value, buffer *out) {
     buffer_append(out, view(value).substr(at));
 }
 
+static void format_hidden(size_t count, buffer *out) {
+    for (size_t i = 0; i < count; i++)
+        buffer_append(out, i > 0 ? "\n***" : "***");
+}
+
 void option_format(const option_row *row, const void *object, buffer *out) {
     switch (row->type) {
     case option_type::boolean:
@@ -319,6 +383,12 @@ void option_format(const option_row *row, const void *object, buffer *out) {
         return;
     case option_type::secret:
         format_secret(*field<std::string>(row, object), out);
+        return;
+    case option_type::secrets:
+        format_hidden(field<std::vector<std::string>>(row, object)->size(), out);
+        return;
+    case option_type::rate:
+        format_rate(field<struct rate>(row, object), out);
         return;
     }
 }

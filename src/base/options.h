@@ -25,7 +25,17 @@ enum class option_type : uint8_t {
     lines,    // std::vector<std::string>: the option repeats, each value is kept whole
     choice,   // int32_t            index into row.choices
     secret,   // std::string        as text, but shown as *** by option_format; of a URL only the password is hidden
+    secrets,  // std::vector<std::string>: the option repeats, each value is kept whole, each is shown as ***
+    rate,     // struct rate        20/s, 20/s burst=40, 64k/s burst=256k, 100/m, 5/h; 0 or empty: no limit
 };
+
+// So much in so long, and how much of it at once.
+struct rate {
+    int64_t amount;    // 0: no limit, and the rest is 0 too
+    int64_t period_ms; // 1000, 60000 or 3600000: a second, a minute, an hour
+    int64_t burst;     // at least 1; the amount, where none is written
+};
+inline constexpr int64_t rate_most = int64_t{1} << 40; // of amount and burst
 
 struct option_row {
     const char *section; // section kind: "belfry", "listener", "route", ...
@@ -42,14 +52,19 @@ struct option_row {
 
 // The row with this section and name, or null.
 const option_row *option_find(const option_row *rows, size_t count, view section, view name);
+// True for list, lines and secrets: each value is one more, the field is a vector of strings.
+inline bool option_repeats(const option_row *row) {
+    return row->type == option_type::list || row->type == option_type::lines || row->type == option_type::secrets;
+}
 // Writes every row of the section's default into `object`. Defaults are correct by test; a bad one is fatal.
 void options_defaults(const option_row *rows, size_t count, view section, void *object);
-// Parses `value` into the field. For list and lines: appends (the first time the caller clears the default).
+// Parses `value` into the field. For list, lines and secrets: appends (the first time the caller clears the default).
 // An empty value appends nothing. False with e.g. `"10x" is not a duration: write 500ms, 10s, 5m, 1h or 2d` in
 // `e`, and the field is as it was.
 [[nodiscard]] bool option_parse(const option_row *row, view value, void *object, error *e);
 // Appends the field as it would be written in the file, durations and sizes in the largest exact unit (10s, 64k,
-// 0s); list joined by ", "; lines joined by "\n" (no entry holds one); secrets as *** unless empty.
+// 0s); list joined by ", "; lines joined by "\n" (no entry holds one), as are the *** of secrets; a secret as ***
+// unless empty; a rate without its burst where that is the amount.
 void option_format(const option_row *row, const void *object, buffer *out);
 // The candidate nearest to `name` by optimal string alignment distance, if that is at most 1 + length/3; else null.
 const char *nearest_name(view name, const char *const *candidates, size_t count);

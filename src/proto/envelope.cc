@@ -154,18 +154,12 @@ bool read_membership(reading *c) {
     return read_target(c, false) && take_room(c);
 }
 
-// What may stand in a Close frame that a server sends of its own will (RFC 6455 section 7.4).
-bool code_allowed(int64_t code) {
-    if (code == 1000 || code == 1001 || code == 1008) return true;
-    return (code >= 1011 && code <= 1013) || (code >= 3000 && code <= 4999);
-}
-
 bool read_disconnect(reading *c) {
     c->out->code = code_default;
     if (!read_target(c, true) || !take_room(c)) return false;
     const json_member *code = json_find(&c->object, "code");
     if (code) {
-        if (!code->is_integer || !code_allowed(code->integer))
+        if (!code->is_integer || !command_close_code(code->integer))
             return fail(c, "code", "must be 1000, 1001, 1008, 1011 to 1013 or 3000 to 4999");
         c->out->code = static_cast<uint16_t>(code->integer);
     }
@@ -208,6 +202,11 @@ bool read_command(reading *c, view op) {
 }
 
 } // namespace
+
+bool command_close_code(int64_t code) {
+    if (code == 1000 || code == 1001 || code == 1008) return true;
+    return (code >= 1011 && code <= 1013) || (code >= 3000 && code <= 4999);
+}
 
 bool command_parse(json_reader *r, view source, command *out, buffer *scratch, error *e) {
     *out = command{};

@@ -46,6 +46,9 @@ struct command {
 // with room_name_check.
 [[nodiscard]] bool command_parse(json_reader *r, view source, command *out, buffer *scratch, error *e);
 
+// What may stand in a Close frame that a server sends of its own will (RFC 6455 section 7.4), on a backend's order.
+bool command_close_code(int64_t code);
+
 // A node's own message: a JSON head, '\n', then the payload verbatim:
 //   {"v":1,"node":"k3Fq9a","seq":17,"kind":"json","except":["c_..."],"from":{...},"time":1760000000123}\nPAYLOAD
 struct envelope {

@@ -243,7 +243,7 @@ int handshake_offers(const handshake *h, view name) {
     return -1;
 }
 
-void handshake_write_101(view key, view protocol, buffer *out) {
+void handshake_write_101(view key, view protocol, view extra, buffer *out) {
     char accept[handshake_accept_size];
     handshake_accept(key, accept);
     buffer_append(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -253,7 +253,9 @@ void handshake_write_101(view key, view protocol, buffer *out) {
         buffer_append(out, "\r\nSec-WebSocket-Protocol: ");
         buffer_append(out, protocol);
     }
-    buffer_append(out, "\r\n\r\n");
+    buffer_append(out, "\r\n");
+    buffer_append(out, extra);
+    buffer_append(out, "\r\n");
 }
 
 } // namespace belfry

@@ -44,8 +44,9 @@ void handshake_accept(view key, char *out);
 // The offered subprotocol that equals `name`, or -1.
 int handshake_offers(const handshake *h, view name);
 
-// Appends the whole 101 answer; `protocol` empty = no Sec-WebSocket-Protocol field.
-void handshake_write_101(view key, view protocol, buffer *out);
+// Appends the whole 101 answer; `protocol` empty = no Sec-WebSocket-Protocol field; `extra`: field lines with their
+// CRLF, or empty.
+void handshake_write_101(view key, view protocol, view extra, buffer *out);
 
 // Appends a whole refusal: status line, Date-less fields, `Connection: close` (or keep-alive), Content-Type
 // application/json, Content-Length, `extra` field lines, and {"error":{"code":STATUS,"message":"MESSAGE"}} with MESSAGE

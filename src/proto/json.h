@@ -35,7 +35,7 @@ struct json_member {
     int64_t integer;
 };
 
-inline constexpr size_t json_members_max = 32;
+inline constexpr size_t json_members_max = 64;
 struct json_object {
     size_t count;
     json_member members[json_members_max];

@@ -22,6 +22,28 @@ void append_id(buffer *out, int64_t id) {
     buffer_append_int(out, id);
 }
 
+// Nothing where it is empty.
+void append_slice(buffer *out, view name, view slice) {
+    if (slice.empty()) return;
+    buffer_append(out, ",\"");
+    buffer_append(out, name);
+    buffer_append(out, "\":");
+    buffer_append(out, slice);
+}
+
+void append_base64(buffer *out, view bytes) {
+    buffer_append(out, ",\"data64\":\"");
+    buffer_reserve(out, 4 * ((bytes.size() + 2) / 3));
+    out->size += base64_encode(bytes, out->data + out->size);
+    buffer_append_char(out, '"');
+}
+
+void append_expires(buffer *out, uint64_t seconds) {
+    if (!seconds) return;
+    buffer_append(out, ",\"expires_in\":");
+    buffer_append_uint(out, seconds);
+}
+
 void begin_message(buffer *out, view room) {
     buffer_append(out, "{\"type\":\"message\"");
     append_text(out, "room", room);
@@ -39,18 +61,38 @@ void end_message(buffer *out, view from, uint64_t time_ms) {
 
 } // namespace
 
-void server_json_welcome(buffer *out, view conn, int64_t ping_seconds, const view *rooms, size_t room_count) {
+void server_json_welcome(buffer *out, const server_welcome *w) {
     buffer_append(out, "{\"type\":\"welcome\"");
-    append_text(out, "conn", conn);
+    append_text(out, "conn", w->conn);
+    if (!w->user.empty()) append_text(out, "user", w->user);
+    append_slice(out, "info", w->info);
     buffer_append(out, ",\"ping\":");
-    buffer_append_int(out, ping_seconds);
+    buffer_append_int(out, w->ping_seconds);
+    append_expires(out, w->expires_in);
     buffer_append(out, ",\"rooms\":{");
-    for (size_t i = 0; i < room_count; i++) {
+    for (size_t i = 0; i < w->room_count; i++) {
         if (i > 0) buffer_append_char(out, ',');
-        json_write_string(out, rooms[i]);
+        json_write_string(out, w->rooms[i]);
         buffer_append(out, ":{}");
     }
-    buffer_append(out, "}}");
+    buffer_append_char(out, '}');
+    append_slice(out, "data", w->data);
+    if (!w->data64.empty()) append_base64(out, w->data64);
+    buffer_append_char(out, '}');
+}
+
+void server_json_ok_data(buffer *out, int64_t id, view data) {
+    buffer_append(out, "{\"type\":\"ok\"");
+    append_id(out, id);
+    append_slice(out, "data", data);
+    buffer_append_char(out, '}');
+}
+
+void server_json_ok_expires(buffer *out, int64_t id, uint64_t seconds) {
+    buffer_append(out, "{\"type\":\"ok\"");
+    append_id(out, id);
+    append_expires(out, seconds);
+    buffer_append_char(out, '}');
 }
 
 void server_json_ok(buffer *out, int64_t id, view room) {
@@ -97,10 +139,7 @@ void server_json_message_text(buffer *out, view room, view text, view from, uint
 
 void server_json_message_binary(buffer *out, view room, view bytes, view from, uint64_t time_ms) {
     begin_message(out, room);
-    buffer_append(out, ",\"data64\":\"");
-    buffer_reserve(out, 4 * ((bytes.size() + 2) / 3));
-    out->size += base64_encode(bytes, out->data + out->size);
-    buffer_append_char(out, '"');
+    append_base64(out, bytes);
     end_message(out, from, time_ms);
 }
 

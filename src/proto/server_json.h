@@ -8,8 +8,23 @@
 
 namespace belfry {
 
-void server_json_welcome(buffer *out, view conn, int64_t ping_seconds, const view *rooms, size_t room_count);
+struct server_welcome {
+    view conn;
+    view user; // empty: left out
+    view info; // verbatim JSON; empty: left out
+    int64_t ping_seconds;
+    uint64_t expires_in; // seconds; 0: left out
+    const view *rooms;   // borrowed
+    size_t room_count;
+    view data;   // verbatim JSON; empty: left out
+    view data64; // bytes, become base64; empty: left out
+};
+void server_json_welcome(buffer *out, const server_welcome *w);
 void server_json_ok(buffer *out, int64_t id, view room /* empty: left out */);
+// The answer to a call: `data` is verbatim JSON.
+void server_json_ok_data(buffer *out, int64_t id, view data);
+// The answer to auth; 0: never, left out.
+void server_json_ok_expires(buffer *out, int64_t id, uint64_t seconds);
 // The answer to a join that named `since`, in a room without history.
 void server_json_ok_not_recovered(buffer *out, int64_t id, view room);
 void server_json_pong(buffer *out, bool has_id, int64_t id);

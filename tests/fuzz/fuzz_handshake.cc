@@ -28,7 +28,7 @@ void check_accepted(const http1_request *r, const handshake *h) {
         require(handshake_offers(h, h->protocols[i]) == static_cast<int>(i));
     }
     buffer out = {};
-    handshake_write_101(h->key, h->protocol_count > 0 ? h->protocols[0] : "", &out);
+    handshake_write_101(h->key, h->protocol_count > 0 ? h->protocols[0] : "", "", &out);
     const view answer = buffer_view(&out);
     require(answer.starts_with("HTTP/1.1 101 ") && answer.find("\r\n\r\n") == answer.size() - 4);
     buffer_free(&out);

@@ -58,7 +58,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         rest.remove_prefix(end == view::npos ? rest.size() : end + 1);
     }
     buffer out = {};
-    server_json_welcome(&out, texts[0], 25, &texts[1], 1);
+    server_welcome welcome = {};
+    welcome.conn = texts[0];
+    welcome.user = texts[1];
+    welcome.rooms = &texts[1];
+    welcome.room_count = 1;
+    welcome.data64 = texts[1];
+    server_json_welcome(&out, &welcome);
     check(reader, &out, "welcome", "conn", texts[0]);
     if (!texts[0].empty()) {
         server_json_ok(&out, -1, texts[0]);

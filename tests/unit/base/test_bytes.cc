@@ -213,6 +213,12 @@ void base64_as_the_rfc_has_it(void **) {
         assert_true(base64_decode(c.coded, out, &size));
         assert_view(view(out, size), c.plain);
         free(out);
+        size_t url_room = strlen(c.url) * 3 / 4;
+        out = static_cast<char *>(malloc(url_room ? url_room : 1));
+        size = 99;
+        assert_true(base64url_decode(c.url, out, &size));
+        assert_view(view(out, size), c.plain);
+        free(out);
     }
 }
 
@@ -225,6 +231,9 @@ void base64_of_all_bytes_and_lengths_comes_back(void **) {
         char coded[4 * ((sizeof plain + 2) / 3)], back[sizeof coded];
         size_t size = 0;
         assert_true(base64_decode(view(coded, base64_encode(in, coded)), back, &size));
+        assert_view(view(back, size), in);
+        size = 0;
+        assert_true(base64url_decode(view(coded, base64url_encode(in, coded)), back, &size));
         assert_view(view(back, size), in);
     }
 }
@@ -240,6 +249,20 @@ void base64_is_strict(void **) {
         if (base64_decode(text, out, &size)) fail_msg("%s was taken for base64", text);
     }
     assert_false(base64_decode(view("Zm9\0", 4), out, &size));
+}
+
+void base64url_is_strict(void **) {
+    // A lone character, padding, the other alphabet, white space, unused bits that are not zero, no characters at all.
+    const char *wrong[] = {"A",      "AAAAA", "Z",    "Zm9vZ", "Zg==", "Zm8=", "=",  "Zm9v=",   "++++",    "////",
+                           "Zm9v\n", " Zm9",  "Zm 9", "Zh",    "Zm9",  "AB",   "A.", "Zm9\xff", "Zm9v===="};
+    char out[64];
+    size_t size = 99;
+    for (const char *text : wrong) {
+        if (base64url_decode(text, out, &size)) fail_msg("%s was taken for base64url", text);
+    }
+    assert_false(base64url_decode(view("Zm9\0", 4), out, &size));
+    assert_false(base64url_decode(view("Zg\0\0", 4), out, &size));
+    assert_int_equal(size, 99); // untouched
 }
 
 } // namespace
@@ -263,6 +286,7 @@ int main() {
         cmocka_unit_test(base64_as_the_rfc_has_it),
         cmocka_unit_test(base64_of_all_bytes_and_lengths_comes_back),
         cmocka_unit_test(base64_is_strict),
+        cmocka_unit_test(base64url_is_strict),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

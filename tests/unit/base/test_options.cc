@@ -24,6 +24,8 @@ struct sample {
     std::vector<std::string> servers;
     int32_t format;
     std::string token;
+    std::vector<std::string> keys;
+    struct rate pace;
 };
 
 constexpr const char *formats[] = {"text", "json", "compact", nullptr};
@@ -39,6 +41,8 @@ constexpr option_row rows[] = {
     {"belfry", "server", option_type::lines, offsetof(sample, servers), "a weight=1\nb", 0, 0, nullptr, true, ""},
     {"belfry", "format", option_type::choice, offsetof(sample, format), "json", 0, 0, formats, true, ""},
     {"belfry", "token", option_type::secret, offsetof(sample, token), "", 0, 0, nullptr, true, ""},
+    {"belfry", "key", option_type::secrets, offsetof(sample, keys), "", 0, 0, nullptr, true, ""},
+    {"belfry", "pace", option_type::rate, offsetof(sample, pace), "20/s burst=40", 0, 0, nullptr, true, ""},
     {"other", "timeout", option_type::duration, offsetof(sample, huge), "0", 0, INT64_MAX, nullptr, true, ""},
     {"bytes", "huge", option_type::size, offsetof(sample, huge), "1g", INT64_MIN, INT64_MAX, nullptr, true, ""},
 };
@@ -89,7 +93,7 @@ void assert_entries(const std::vector<std::string> &got, const char *wanted) {
 
 void rows_are_found_by_section_and_name(void **) {
     assert_ptr_equal(row("timeout"), &rows[3]);
-    assert_ptr_equal(row("timeout", "other"), &rows[10]);
+    assert_ptr_equal(row("timeout", "other"), &rows[12]);
     assert_null(row("tls", "other"));
     assert_null(row("Timeout"));
     assert_null(row("time"));
@@ -275,6 +279,75 @@ void lines_are_kept_whole_and_repeat(void **) {
     assert_entries(s.servers, "<127.0.0.1:8000 weight=1, backup><unix:/run/app.sock>");
 }
 
+void secrets_repeat_and_may_have_several_lines(void **) {
+    s.keys.clear();
+    assert_true(parse("key", "-----BEGIN PUBLIC KEY-----\nMFkw\n"));
+    assert_true(parse("key", "a, b"));
+    assert_true(parse("key", ""));
+    assert_entries(s.keys, "<-----BEGIN PUBLIC KEY-----\nMFkw\n><a, b>");
+    assert_formatted(row("key"), "***\n***");
+    s.keys.clear();
+    assert_formatted(row("key"), "");
+}
+
+struct rate_case {
+    const char *text;
+    int64_t amount, period_ms, burst;
+    const char *formatted;
+};
+
+void rates(void **) {
+    constexpr rate_case cases[] = {{"20/s", 20, 1000, 20, "20/s"},
+                                   {"20/s burst=40", 20, 1000, 40, "20/s burst=40"},
+                                   {"  20/s \t burst=40 ", 20, 1000, 40, "20/s burst=40"},
+                                   {"64k/s burst=256k", 65536, 1000, 262144, "64k/s burst=256k"},
+                                   {"100/m", 100, 60000, 100, "100/m"},
+                                   {"5/h burst=1", 5, 3600000, 1, "5/h burst=1"},
+                                   {"3m/m", 3 << 20, 60000, 3 << 20, "3m/m"},
+                                   {"20/s burst=20", 20, 1000, 20, "20/s"},
+                                   {"1024g/s", rate_most, 1000, rate_most, "1024g/s"},
+                                   {"0", 0, 0, 0, "0"},
+                                   {"0/s burst=40", 0, 0, 0, "0"},
+                                   {"", 0, 0, 0, "0"}};
+    for (const rate_case &c : cases) {
+        s.pace = {7, 7, 7};
+        assert_true(parse("pace", c.text));
+        assert_int_equal(s.pace.amount, c.amount);
+        assert_int_equal(s.pace.period_ms, c.period_ms);
+        assert_int_equal(s.pace.burst, c.burst);
+        assert_formatted(row("pace"), c.formatted);
+    }
+    s.pace = {7, 7, 7};
+    for (const char *wrong : {"20",
+                              "/s",
+                              "20/",
+                              "20/d",
+                              "20/S",
+                              "20 /s",
+                              "20/s burst",
+                              "20/s burst=",
+                              "20/s burst=0",
+                              "20/s 40",
+                              "20/s burst=40 x",
+                              "20/sburst=40",
+                              "-1/s",
+                              "1.5/s",
+                              "20x/s",
+                              "1025g/s",
+                              "99999999999999999999/s",
+                              "9223372036854775807g/s",
+                              "20/s burst=1025g",
+                              "s",
+                              "burst=40"}) {
+        assert_false(parse("pace", wrong));
+        assert_non_null(strstr(e.text, "is not a rate: write 20/s"));
+    }
+    assert_int_equal(s.pace.amount, 7);
+    assert_refused("pace", "fast",
+                   "\"fast\" is not a rate: write 20/s, 20/s burst=40, 64k/s burst=256k, 100/m or 5/h; "
+                   "0 for no limit");
+}
+
 void choices(void **) {
     assert_true(parse("format", " compact "));
     assert_int_equal(s.format, 2);
@@ -392,6 +465,8 @@ int main() {
         cmocka_unit_test_setup_teardown(texts_are_kept_as_they_are, set_defaults, clear),
         cmocka_unit_test_setup_teardown(lists_are_split_and_repeat, set_defaults, clear),
         cmocka_unit_test_setup_teardown(lines_are_kept_whole_and_repeat, set_defaults, clear),
+        cmocka_unit_test_setup_teardown(secrets_repeat_and_may_have_several_lines, set_defaults, clear),
+        cmocka_unit_test_setup_teardown(rates, set_defaults, clear),
         cmocka_unit_test_setup_teardown(choices, set_defaults, clear),
         cmocka_unit_test_setup_teardown(a_long_value_does_not_push_out_the_advice, set_defaults, clear),
         cmocka_unit_test_setup_teardown(the_defaults_are_formatted_as_they_were_written, set_defaults, clear),

@@ -79,12 +79,12 @@ void test_section_1_3_example(void **) {
 }
 
 void test_answer(void **) {
-    handshake_write_101("dGhlIHNhbXBsZSBub25jZQ==", "chat", &out);
+    handshake_write_101("dGhlIHNhbXBsZSBub25jZQ==", "chat", "X-One: 1\r\n", &out);
     ASSERT_VIEW(buffer_view(&out), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                    "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-                                   "Sec-WebSocket-Protocol: chat\r\n\r\n");
+                                   "Sec-WebSocket-Protocol: chat\r\nX-One: 1\r\n\r\n");
     buffer_clear(&out);
-    handshake_write_101("x3JJHMbDL1EzLkh9GBhXDw==", "", &out);
+    handshake_write_101("x3JJHMbDL1EzLkh9GBhXDw==", "", "", &out);
     ASSERT_VIEW(buffer_view(&out), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                    "Sec-WebSocket-Accept: HSmrc0sMlYUkAGmm5OPpG2HaGWk=\r\n\r\n");
 }

@@ -33,11 +33,43 @@ void assert_written(view want) {
 }
 
 void test_welcome(void **) {
-    server_json_welcome(&out, "c_7Qx2", 25, nullptr, 0);
+    server_welcome w = {};
+    w.conn = "c_7Qx2";
+    w.ping_seconds = 25;
+    server_json_welcome(&out, &w);
     assert_written(R"({"type":"welcome","conn":"c_7Qx2","ping":25,"rooms":{}})");
     view rooms[] = {"lobby", "a\"b"};
-    server_json_welcome(&out, "c_7Qx2", 0, rooms, 2);
+    w.ping_seconds = 0;
+    w.rooms = rooms;
+    w.room_count = 2;
+    server_json_welcome(&out, &w);
     assert_written(R"({"type":"welcome","conn":"c_7Qx2","ping":0,"rooms":{"lobby":{},"a\"b":{}}})");
+}
+
+void test_welcome_of_a_user(void **) {
+    server_welcome w = {};
+    w.conn = "c_7Qx2";
+    w.user = "5\"6";
+    w.info = R"({"name":"A"})";
+    w.ping_seconds = 25;
+    w.expires_in = 3600;
+    w.data = "[1]";
+    server_json_welcome(&out, &w);
+    assert_written(R"({"type":"welcome","conn":"c_7Qx2","user":"5\"6","info":{"name":"A"},"ping":25,)"
+                   R"("expires_in":3600,"rooms":{},"data":[1]})");
+    w = {};
+    w.data64 = view("\0\xff", 2);
+    server_json_welcome(&out, &w);
+    assert_written(R"({"type":"welcome","conn":"","ping":0,"rooms":{},"data64":"AP8="})");
+}
+
+void test_answers_with_content(void **) {
+    server_json_ok_data(&out, -4, R"({"a":1})");
+    assert_written(R"({"type":"ok","id":-4,"data":{"a":1}})");
+    server_json_ok_expires(&out, 6, 3600);
+    assert_written(R"({"type":"ok","id":6,"expires_in":3600})");
+    server_json_ok_expires(&out, 6, 0);
+    assert_written(R"({"type":"ok","id":6})");
 }
 
 void test_answers(void **) {
@@ -113,7 +145,7 @@ void test_appends(void **) {
 
 int main() {
     const CMUnitTest tests[] = {
-        TEST(test_welcome),        TEST(test_answers), TEST(test_message), TEST(test_message_text),
+        TEST(test_welcome), TEST(test_welcome_of_a_user), TEST(test_answers_with_content),        TEST(test_answers), TEST(test_message), TEST(test_message_text),
         TEST(test_message_binary), TEST(test_notices), TEST(test_escapes), TEST(test_appends),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
