@@ -194,6 +194,19 @@ address_text address_format_host(const struct sockaddr *a, socklen_t size) {
     return out;
 }
 
+ip address_ip(const struct sockaddr *a, socklen_t size) {
+    ip out = {};
+    if (size < sizeof a->sa_family) return out;
+    if (a->sa_family == AF_INET && size >= sizeof(struct sockaddr_in)) {
+        uint8_t bytes[4];
+        memcpy(bytes, &reinterpret_cast<const struct sockaddr_in *>(a)->sin_addr, sizeof bytes);
+        out = ip_from_ipv4(bytes);
+    } else if (a->sa_family == AF_INET6 && size >= sizeof(struct sockaddr_in6)) {
+        out = ip_from_ipv6(reinterpret_cast<const struct sockaddr_in6 *>(a)->sin6_addr.s6_addr);
+    }
+    return out;
+}
+
 address_text address_format(const struct sockaddr *a, socklen_t size) {
     if (a->sa_family == AF_UNIX) return format_unix(a, size);
     address_text out = address_format_host(a, size);

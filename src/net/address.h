@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/ip.h"
 
 #include <stdint.h>
 #include <sys/socket.h>
@@ -25,6 +26,9 @@ struct address_text {
 address_text address_format(const struct sockaddr *a, socklen_t size);
 // Host only: "127.0.0.1", "::1", "unix:".
 address_text address_format_host(const struct sockaddr *a, socklen_t size);
+// The address alone, without port and zone id. IPv4 is the same value from an IPv4 and from an IPv6 socket
+// (base/ip.h). None for unix sockets, and for what is too short or of another family.
+ip address_ip(const struct sockaddr *a, socklen_t size);
 
 // A bound, listening, non-blocking, close-on-exec socket: SO_REUSEADDR, IPV6_V6ONLY, TCP_NODELAY (inherited by what is
 // accepted); SO_REUSEPORT where `reuse_port`. A unix socket left over by a dead process is replaced; a live one is an

@@ -119,6 +119,10 @@ void stream_watch(stream *s, unsigned what) {
     s->watched = static_cast<uint8_t>(what);
 }
 
+void stream_again(stream *s) {
+    if (s->fd >= 0 && s->watched != 0) event_active(&s->event, EV_READ, 1);
+}
+
 void stream_close(stream *s) {
     if (s->fd < 0) return;
     stream_watch(s, 0);

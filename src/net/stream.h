@@ -63,6 +63,9 @@ void stream_open_tls_client(stream *s, loop *on, int fd, stream_callback ready, 
 
 // Re-aims the embedded event; a call that changes nothing costs nothing.
 void stream_watch(stream *s, unsigned what);
+// Calls `ready` with stream_readable from the loop although the socket may have nothing: for bytes that were read
+// already, by the owner or by TLS. The stream must be watched.
+void stream_again(stream *s);
 
 inline stream_result stream_handshake(stream *s) {
     return s->ops->handshake(s);

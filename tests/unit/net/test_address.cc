@@ -163,6 +163,38 @@ void peers_without_a_name_print(void **) {
     assert_string_equal(address_format(peer, sizeof unnamed).text, "family-4242");
 }
 
+void the_address_alone_is_one_value_for_both_families(void **) {
+    const struct {
+        const char *text, *alone;
+    } rows[] = {
+        {"192.0.2.1:8443", "192.0.2.1"},
+        {"[::ffff:192.0.2.1]:1", "192.0.2.1"}, // as a socket without IPV6_V6ONLY shows it
+        {"[2001:db8::1]:443", "2001:db8::1"},
+        {"[::1]:0", "::1"},
+        {"unix:/run/belfry/edge.sock", "unix:"},
+    };
+    for (const auto &row : rows) {
+        address a = parse(row.text);
+        ip alone = address_ip(generic(&a), a.size);
+        assert_string_equal(ip_format(&alone).text, row.alone);
+    }
+    address four = parse("192.0.2.1:1"), six = parse("[2001:db8::1]:1");
+    ip none = address_ip(generic(&four), sizeof(struct sockaddr_in) - 1);
+    assert_true(ip_is_none(&none));
+    none = address_ip(generic(&six), sizeof(struct sockaddr_in6) - 1);
+    assert_true(ip_is_none(&none));
+    none = address_ip(generic(&six), 0); // what getpeername(2) says of an unnamed peer
+    assert_true(ip_is_none(&none));
+    six.storage.ss_family = 4242;
+    none = address_ip(generic(&six), six.size);
+    assert_true(ip_is_none(&none));
+    // The scope of a link-local peer is no part of it.
+    address local = parse("[fe80::1]:1");
+    reinterpret_cast<struct sockaddr_in6 *>(&local.storage)->sin6_scope_id = 2;
+    ip alone = address_ip(generic(&local), local.size);
+    assert_string_equal(ip_format(&alone).text, "fe80::1");
+}
+
 int option(int fd, int level, int name) {
     int value = -1;
     socklen_t size = sizeof value;
@@ -344,6 +376,7 @@ int main() {
         cmocka_unit_test(what_is_no_address_is_refused_with_a_reason),
         cmocka_unit_test(the_longest_path_fits),
         cmocka_unit_test(peers_without_a_name_print),
+        cmocka_unit_test(the_address_alone_is_one_value_for_both_families),
         cmocka_unit_test_setup_teardown(ipv4_listens_and_connects, setup, teardown),
         cmocka_unit_test_setup_teardown(ipv6_listens_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(threads_share_a_port, setup, teardown),
