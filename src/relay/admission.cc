@@ -1,112 +1,65 @@
-// Admission: the handshake path. On the worker thread of the connection.
+// Admission: from the request head to the 101, to the proxy, or to a refusal. On the worker thread of the connection.
 #include "relay/admission.h"
 
 #include "base/log.h"
-#include "proto/handshake.h"
-#include "proto/room_name.h"
+#include "proto/forwarded.h"
 #include "proto/uri.h"
+#include "relay/chain.h"
+#include "relay/expiry.h"
+#include "relay/first_rooms.h"
+#include "relay/hook.h"
+#include "relay/notify.h"
+#include "relay/proxy.h"
 #include "relay/session.h"
 #include "relay/websocket.h"
 
-#include <string>
-
 namespace belfry {
 
-void admission_refuse(conn *c, int status, refuse_reason reason, view why, view extra) {
+static void log_refusal(const conn *c, int status, refuse_reason reason, view why) {
     static log_limit limit = {.burst = 20};
     uint64_t held = 0;
-    c->on->count.refused[reason]++;
-    c->answered = true;
     if (log_limit_pass(&limit, &held))
-        log_info("refused %d %s: %s on %s: %.*s (%llu more not shown)", status, refuse_reason_name(reason), c->peer,
-                 c->listener->name.c_str(), static_cast<int>(why.size()), why.data(),
-                 static_cast<unsigned long long>(held));
-    buffer *out = &c->on->scratch;
-    buffer_clear(out);
-    http1_write_error(status, why, extra, false, out);
-    if (!conn_send(c, frame_copy(buffer_view(out))))
-        return conn_abort(c); // can't be: the queue is empty before the answer
+        log_info("refused %d %s: %s on %s: %.*s (%llu more not shown)", status, refuse_reason_name(reason),
+                 c->exchange ? ip_format(&c->exchange->client).text : conn_peer_text(c).text, c->listener->name.c_str(),
+                 static_cast<int>(why.size()), why.data(), static_cast<unsigned long long>(held));
+}
+
+// The answer stands in the thread's scratch buffer.
+static void send_last(conn *c) {
+    c->answered = true;
+    if (!conn_send(c, frame_copy(buffer_view(&c->on->scratch)))) return conn_abort(c); // a client that reads nothing
     conn_linger(c);
 }
 
-// ---------------------------------------------------------------- which rooms
-
-struct room_list {
-    std::string names[64];
-    size_t count = 0;
-    const char *why = nullptr; // static; set where a room is refused
-    int status = 0;
-};
-
-static void list_refuse(room_list *list, int status, const char *why) {
-    list->status = status;
-    list->why = why;
+void admission_refuse(conn *c, int status, refuse_reason reason, view why, view extra) {
+    c->on->count.refused[reason]++;
+    log_refusal(c, status, reason, why);
+    buffer fields = {};
+    buffer_append(&fields, extra);
+    if (c->exchange) buffer_append(&fields, buffer_view(&c->exchange->fields));
+    buffer_clear(&c->on->scratch);
+    http1_write_error(status, why, buffer_view(&fields), false, &c->on->scratch);
+    buffer_free(&fields);
+    send_last(c);
 }
 
-static void list_add(const conn *c, room_list *list, const std::string &name) {
-    if (const char *bad = room_name_check(name)) return list_refuse(list, 400, bad);
-    for (size_t i = 0; i < list->count; i++)
-        if (list->names[i] == name) return;
-    if (list->count == 64 || static_cast<int64_t>(list->count) == c->route->max_rooms)
-        return list_refuse(list, 400, "too many rooms");
-    list->names[list->count++] = name;
-}
-
-// join_on_connect's templates: {conn}, {query.NAME}. The config was checked: nothing else is in braces.
-static std::string expand(const conn *c, const std::string &pattern, view query) {
-    std::string out;
-    for (size_t at = 0; at < pattern.size();) {
-        size_t open = pattern.find('{', at), close = pattern.find('}', at);
-        if (open == std::string::npos || close == std::string::npos) return out + pattern.substr(at);
-        out += pattern.substr(at, open - at);
-        view name = view(pattern).substr(open + 1, close - open - 1);
-        if (name == "conn")
-            out += view(conn_id_format(conn_id_of(c)));
-        else
-            out += uri_parameter(query, name.substr(view("query.").size()));
-        at = close + 1;
+void admission_release(conn *c) {
+    if (exchange *x = c->exchange) {
+        if (x->connect) hook_cancel(x->connect);
+        if (x->proxy) proxy_cancel(x);
     }
-    return out;
+    if (c->client) hook_cancel_all(c);
+    chain_close(c);
+    if (c->exchange) exchange_free(c->exchange);
+    if (c->client) client_free(c);
 }
 
-// A room that the client named, in whole or in part: subject to `join` and the reserved names, unlike one that the
-// config names.
-static void list_add_wish(const conn *c, room_list *list, const std::string &room) {
-    const char *why;
-    if (const char *bad = room_name_check(room)) return list_refuse(list, 400, bad);
-    if (room_name_reserved(room)) return list_refuse(list, 403, "room: names with @ are reserved");
-    if (!room_may_join(room_rule_find(c->on->settings, room), &why))
-        return list_refuse(list, 403, "not allowed to join a room that was asked for");
-    list_add(c, list, room);
-}
+// ---------------------------------------------------------------- waiting for the first rooms
 
-static void list_query_rooms(const conn *c, view query, room_list *list) {
-    view name, value;
-    while (!list->why && uri_next_parameter(&query, &name, &value)) {
-        if (name != "room") continue;
-        std::string room(value.size(), 0);
-        size_t size = 0;
-        if (!uri_decode(value, true, room.data(), &size)) return list_refuse(list, 400, "room: bad percent-encoding");
-        room.resize(size);
-        list_add_wish(c, list, room);
-    }
-}
-
-static void list_rooms(const conn *c, view query, room_list *list) {
-    for (const std::string &pattern : c->route->join_on_connect) {
-        if (list->why) return;
-        bool wish = pattern.find("{query.") != std::string::npos;
-        (wish ? list_add_wish : list_add)(c, list, expand(c, pattern, query));
-    }
-    if (!list->why && c->session == &session_raw) list_query_rooms(c, query, list);
-}
-
-// ---------------------------------------------------------------- admitting
-
-static char *admitting_bytes(conn *, char *begin, char *) {
+static char *waiting_bytes(conn *, char *begin, char *) {
     return begin;
 }
-static void head_eof(conn *c, const char *) {
+static void waiting_eof(conn *c, const char *) {
     c->on->count.refused[refuse_gone]++;
     conn_abort(c);
 }
@@ -114,20 +67,25 @@ static void admitting_deadline(conn *c) {
     admission_refuse(c, 503, refuse_timeout, "the broker did not answer within handshake_timeout",
                      "Retry-After: 1\r\n");
 }
-static const conn_phase admitting_phase = {"admitting", admitting_bytes, head_eof, admitting_deadline, room_leave_all};
+static const conn_phase admitting_phase = {"admitting",        waiting_bytes,  waiting_eof,
+                                           admitting_deadline, room_leave_all, nullptr};
 
 // All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
 static void admit(conn *c) {
     if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
     frame *answer = frame_copy(buffer_view(&c->message));
     buffer_free(&c->message);
+    c->peer = c->exchange->client;
+    exchange_free(c->exchange);
     if (!conn_send(c, answer)) return conn_abort(c); // can't be: the queue is empty before the answer
     c->answered = true;
     c->on->count.handshakes++;
+    notify_event(c, notify_connected, view(), 0);
     for (membership *m = c->rooms; m; m = m->next)
         room_admit(m);
     websocket_open(c);
     c->session->opened(c);
+    if (!c->closed) expiry_arm(c);
     if (!c->closed) conn_resume(c);
 }
 
@@ -140,12 +98,6 @@ void admission_room_active(membership *m) {
     if (--c->rooms_waiting == 0) admit(c);
 }
 
-bool admission_refuse_waiting(conn *c, int status, refuse_reason reason, view why) {
-    if (c->phase != &admitting_phase) return false;
-    admission_refuse(c, status, reason, why, status == 503 ? "Retry-After: 1\r\n" : "");
-    return true;
-}
-
 void admission_room_refused(membership *m) {
     conn *c = m->who;
     if (admission_refuse_waiting(c, 503, refuse_room, "the broker can't subscribe to a room")) return;
@@ -153,7 +105,7 @@ void admission_room_refused(membership *m) {
     room_leave(c->on, m);
 }
 
-static void join_first_rooms(conn *c, const room_list *list) {
+static void join_first_rooms(conn *c, const first_rooms *list) {
     conn_set_phase(c, &admitting_phase);
     conn_pause(c); // what the client sends already waits until the 101 is out
     for (size_t i = 0; i < list->count; i++) {
@@ -171,6 +123,187 @@ static void join_first_rooms(conn *c, const room_list *list) {
     }
     if (c->rooms_waiting == 0) admit(c);
 }
+
+// The first of ours that the client names decides; a client that names none of ours gets the route's.
+static view choose_session(conn *c, const handshake *h) {
+    for (uint32_t i = 0; i < h->protocol_count; i++)
+        for (const session_ops *s : {&session_json, &session_raw}) {
+            if (h->protocols[i] != s->subprotocol) continue;
+            c->session = s;
+            return s->subprotocol;
+        }
+    c->session = c->route->protocol == route_raw ? &session_raw : &session_json;
+    return view();
+}
+
+static void enter_rooms(exchange *x) {
+    conn *c = x->on;
+    view protocol = choose_session(c, &x->hello);
+    c->form = static_cast<uint8_t>(c->session->form);
+    first_rooms list;
+    first_rooms_list(x, &list);
+    if (list.why) return admission_refuse(c, list.status, refuse_room, list.why, view());
+    buffer_clear(&c->message);
+    handshake_write_101(x->hello.key, protocol, buffer_view(&x->fields), &c->message);
+    if (x->has_sticky && !c->route->hook.empty()) {
+        client *who = client_of(c);
+        who->has_sticky = true;
+        who->sticky = exchange_sticky(x);
+    }
+    join_first_rooms(c, &list);
+}
+
+// ---------------------------------------------------------------- the chain
+
+static void asking_deadline(conn *c) {
+    admission_refuse(c, 504, refuse_timeout, "no decision within handshake_timeout", view());
+}
+static const conn_phase asking_phase = {"asking", waiting_bytes, waiting_eof, asking_deadline, nullptr, nullptr};
+
+static void start_asking(conn *c) {
+    conn_set_phase(c, &asking_phase);
+    conn_pause(c);
+}
+
+bool admission_refuse_waiting(conn *c, int status, refuse_reason reason, view why) {
+    if (c->phase != &admitting_phase && c->phase != &asking_phase) return false;
+    admission_refuse(c, status, reason, why, status == 503 ? "Retry-After: 1\r\n" : "");
+    return true;
+}
+
+static void answered(exchange *x, bool keep_alive) {
+    conn *c = x->on;
+    chain_close(c);
+    exchange_free(x);
+    if (c->client) client_free(c); // behind a pooling proxy the next request may be another person's
+    c->answered = true;
+    bool more = c->rest.size != 0; // a request that came behind the last one, be it the client's last bytes
+    if (!keep_alive || c->on->draining || (c->eof_seen && !more)) return conn_linger(c);
+    c->answered = false;
+    c->served = true;
+    c->scan = {};
+    conn_set_phase(c, &head_phase);
+    conn_set_deadline(c, static_cast<uint64_t>(c->route->keepalive_timeout));
+    if (c->paused && !c->eof_seen) return conn_resume(c);
+    if (!more) return;
+    c->paused = false; // where the client has ended its side, reading finds that end again behind the rest
+    c->resumed = true;
+    conn_read_again(c);
+}
+
+// A module has answered the request itself (a CORS preflight).
+static void answer_empty(exchange *x, int status) {
+    conn *c = x->on;
+    bool keep_alive = x->request.keep_alive && !x->request.chunked && !x->request.content_length;
+    buffer *out = &c->on->scratch;
+    buffer_clear(out);
+    buffer_printf(out, "HTTP/1.1 %d %s\r\n%s%s", status, http1_reason(status),
+                  status == 204 ? "" : "Content-Length: 0\r\n", keep_alive ? "" : "Connection: close\r\n");
+    buffer_append(out, buffer_view(&x->fields));
+    buffer_append(out, "\r\n");
+    if (!conn_send(c, frame_copy(buffer_view(out)))) return conn_abort(c);
+    answered(x, keep_alive);
+}
+
+static refuse_reason reason_of_verdict(const chain_verdict *v, int status) {
+    if (v->module && view(v->module) == "origin") return refuse_origin;
+    if (status == 401) return refuse_unauthorized;
+    if (status == 429) return refuse_rate;
+    return status >= 500 ? refuse_backend : refuse_forbidden;
+}
+
+static void deny(exchange *x, const chain_verdict *v) {
+    int status = v->status ? v->status : 403;
+    if (status >= 200 && status < 300) return answer_empty(x, status);
+    char extra[64] = "";
+    if (v->retry_after_s) snprintf(extra, sizeof extra, "Retry-After: %u\r\n", v->retry_after_s);
+    admission_refuse(x->on, status, reason_of_verdict(v, status), v->reason.empty() ? view("refused") : v->reason,
+                     extra);
+}
+
+static bool ask_backend(exchange *x);
+
+// All modules have passed.
+static void proceed(exchange *x) {
+    conn *c = x->on;
+    if (x->kind == BELFRY_WEBSOCKET && c->route->connect_hook == asks_always && !x->asked) {
+        if (ask_backend(x)) return start_asking(c);
+    }
+    chain_verdict v = {};
+    if (chain_admitted(x, &v) == chain_result::deny) return deny(x, &v);
+    if (x->kind == BELFRY_WEBSOCKET) return enter_rooms(x);
+    proxy_start(x);
+}
+
+static void chained(exchange *x, chain_result result, const chain_verdict *v) {
+    if (result == chain_result::pass)
+        proceed(x);
+    else if (result == chain_result::deny)
+        deny(x, v);
+}
+
+// ---------------------------------------------------------------- the connect hook
+
+static void take_answer(conn *c, const hook_answer *a) {
+    client *who = client_of(c);
+    if (!a->user.empty()) who->user = a->user;
+    if (a->has_info) who->info = a->info;
+    who->rooms.assign(a->rooms, a->rooms + a->room_count);
+    who->join.insert(who->join.end(), a->join, a->join + a->join_count);
+    who->publish.insert(who->publish.end(), a->publish, a->publish + a->publish_count);
+    who->has_greeting = a->has_data || a->has_data64;
+    who->greeting_binary = a->has_data64;
+    who->greeting = a->data;
+    if (a->has_expires) expiry_set(c, a->expires_in);
+}
+
+// The backend's own words.
+static void pass_refusal(exchange *x, const hook_outcome *o) {
+    conn *c = x->on;
+    refuse_reason reason = o->status == 401 ? refuse_unauthorized : refuse_forbidden;
+    c->on->count.refused[reason]++;
+    log_refusal(c, o->status, reason, "by the connect hook");
+    buffer *out = &c->on->scratch;
+    buffer_clear(out);
+    buffer_printf(out, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", o->status,
+                  http1_reason(o->status), o->refusal.size());
+    if (!o->refusal_type.empty()) {
+        buffer_append(out, "Content-Type: ");
+        buffer_append(out, o->refusal_type);
+        buffer_append(out, "\r\n");
+    }
+    buffer_append(out, buffer_view(&x->fields));
+    buffer_append(out, "\r\n");
+    buffer_append(out, o->refusal);
+    send_last(c);
+}
+
+static void connect_answered(hook_call *h, const hook_outcome *o) {
+    conn *c = h->on;
+    exchange *x = c->exchange;
+    x->connect = nullptr;
+    if (o->status >= 400 && o->status < 500) return pass_refusal(x, o);
+    if (o->status != 200)
+        return admission_refuse(c, o->status, refuse_backend, o->why, o->status == 503 ? "Retry-After: 1\r\n" : "");
+    take_answer(c, &o->answer);
+    if (x->waiting)
+        chain_resume(x, chain_result::pass, nullptr);
+    else
+        proceed(x);
+}
+
+static bool ask_backend(exchange *x) {
+    if (x->on->route->hook.empty() || x->asked) return false;
+    x->asked = true;
+    hook_connect(x, connect_answered);
+    return true;
+}
+
+static void refuse_exchange(exchange *x, int status, refuse_reason reason, view why, view extra) {
+    admission_refuse(x->on, status, reason, why, extra);
+}
+
+static const exchange_events events = {chained, ask_backend, refuse_exchange, answered};
 
 // ---------------------------------------------------------------- the head
 
@@ -203,26 +336,12 @@ static void refuse_status(conn *c, int status, view why, view extra) {
     admission_refuse(c, status, reason_of(status), why, extra);
 }
 
-// The first of ours that the client names decides; a client that names none of ours gets the route's.
-static view choose_session(conn *c, const handshake *h) {
-    for (uint32_t i = 0; i < h->protocol_count; i++)
-        for (const session_ops *s : {&session_json, &session_raw}) {
-            if (h->protocols[i] != s->subprotocol) continue;
-            c->session = s;
-            return s->subprotocol;
-        }
-    c->session = c->route->protocol == route_raw ? &session_raw : &session_json;
-    return view();
-}
-
-// False where it was refused.
-static bool find_route(conn *c, const http1_request *q) {
-    char path[http1_target_max];
-    size_t size = 0;
+// False where it was refused. `path` becomes the normalised one.
+static bool find_route(conn *c, const http1_request *q, char *path, size_t *size) {
     bool other_host = false;
-    if (!uri_normalise_path(q->path, path, &size))
-        return refuse_status(c, 400, "the path is not normal", view()), false;
-    c->route = route_find(c->on->settings, view(path, size), q->authority, &other_host);
+    if (q->method == "CONNECT") return refuse_status(c, 405, "CONNECT is not served", "Allow: GET\r\n"), false;
+    if (!uri_normalise_path(q->path, path, size)) return refuse_status(c, 400, "the path is not normal", view()), false;
+    c->route = route_find(c->on->settings, view(path, *size), q->authority, &other_host);
     if (c->route) return true;
     if (other_host)
         refuse_status(c, 421, "this host has no such route", view());
@@ -231,39 +350,88 @@ static bool find_route(conn *c, const http1_request *q) {
     return false;
 }
 
-static void on_request(conn *c, const http1_request *q) {
+// What a route makes of a request: a rooms route takes handshakes, and whatever comes to its own path; other plain HTTP
+// goes to its upstream, where it has one. Of Upgrades, WebSocket alone is tunnelled; others are asked as if they were
+// none, which RFC 9110 section 7.8 allows.
+static enum belfry_kind kind_of(const route *r, const http1_request *q, view path) {
+    bool upgrade = handshake_wanted(q);
+    if (r->mode == mode_proxy)
+        return upgrade && http1_list_has(q, "Upgrade", "websocket") ? BELFRY_TUNNEL : BELFRY_HTTP;
+    bool own = path == r->path && path != "/";
+    return upgrade || own || r->upstream_index < 0 ? BELFRY_WEBSOCKET : BELFRY_HTTP;
+}
+
+// A hook is for Belfry alone: nobody may reach it through the proxy.
+static bool is_hook(const relay_settings *s, const route *r, view path) {
+    for (const route &other : s->routes)
+        if (!other.hook.empty() && other.upstream_index == r->upstream_index &&
+            path == view(other.hook).substr(0, other.hook.find('?')))
+            return true;
+    return false;
+}
+
+static void find_client(exchange *x) {
+    conn *c = x->on;
+    const listener_settings *l = c->listener;
+    forwarded f = forwarded_client(&x->request, &c->peer, l->trusted.data(), l->trusted.size());
+    x->client = f.client;
+    x->trusted = f.trusted;
+    x->secure = f.https_known ? f.https : l->tls;
+}
+
+// The head is whole: from here on the request has an exchange.
+static void on_request(conn *c, const http1_request *q, view head) {
+    char path[http1_target_max];
+    size_t size = 0;
     if (c->over_limit) return admission_refuse(c, 503, refuse_full, "max_connections reached", "Retry-After: 5\r\n");
     if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
-    if (!find_route(c, q)) return;
-    handshake h;
-    handshake_verdict verdict = handshake_check(q, &h);
-    if (verdict.status != 101) return refuse_status(c, verdict.status, verdict.why, verdict.field);
-    view protocol = choose_session(c, &h);
-    c->form = static_cast<uint8_t>(c->session->form);
-    room_list list;
-    list_rooms(c, q->query, &list);
-    if (list.why) return admission_refuse(c, list.status, refuse_room, list.why, view());
-    handshake_write_101(h.key, protocol, &c->message);
-    join_first_rooms(c, &list);
+    if (!find_route(c, q, path, &size)) return;
+    exchange *x = exchange_new(c, &events, q, head);
+    buffer_append(&x->path, view(path, size));
+    x->kind = kind_of(c->route, q, view(path, size));
+    find_client(x);
+    if (x->kind != BELFRY_WEBSOCKET && is_hook(c->on->settings, c->route, view(path, size)))
+        return refuse_status(c, 404, "hooks are not for clients", view());
+    if (x->kind != BELFRY_HTTP) {
+        handshake_verdict verdict = handshake_check(&x->request, &x->hello);
+        if (verdict.status != 101) return refuse_status(c, verdict.status, verdict.why, verdict.field);
+    }
+    chain_verdict v = {};
+    chain_result result = chain_handshake(x, &v);
+    if (result == chain_result::wait)
+        start_asking(c);
+    else
+        chained(x, result, &v);
 }
 
 static char *head_bytes(conn *c, char *begin, char *end) {
     http1_request request;
     const char *why = "";
-    http1_result result = http1_parse_request(view(begin, static_cast<size_t>(end - begin)), &c->scan, &request, &why);
+    if (c->served) { // the silence between two requests is over
+        c->served = false;
+        conn_set_deadline(c, static_cast<uint64_t>(c->listener->handshake_timeout));
+    }
+    view bytes(begin, static_cast<size_t>(end - begin));
+    http1_result result = http1_parse_request(bytes, &c->scan, &request, &why);
     if (result == http1_result::incomplete) return begin;
     if (result == http1_result::complete) {
-        on_request(c, &request);
+        on_request(c, &request, bytes.substr(0, request.head_size));
         return begin + request.head_size;
     }
     refuse_status(c, static_cast<int>(result), why, view());
     return end;
 }
 
+static void head_eof(conn *c, const char *) {
+    if (!c->served) c->on->count.refused[refuse_gone]++;
+    conn_abort(c);
+}
+
 static void head_deadline(conn *c) {
+    if (c->served) return conn_linger(c);
     refuse_status(c, 408, "no whole request within handshake_timeout", view());
 }
 
-const conn_phase head_phase = {"head", head_bytes, head_eof, head_deadline, nullptr};
+const conn_phase head_phase = {"head", head_bytes, head_eof, head_deadline, nullptr, nullptr};
 
 } // namespace belfry

@@ -18,6 +18,9 @@ void admission_room_refused(membership *m);
 // Refuses a connection that waits for its first rooms; false where it does not wait.
 bool admission_refuse_waiting(conn *c, int status, refuse_reason reason, view why);
 
+// Frees what upper nouns keep with a connection (shard::release): its exchange, its modules' state, its client.
+void admission_release(conn *c);
+
 // Answers with this status, logs it once and counts it; the connection lingers. `extra`: field lines with their CRLF,
 // or empty.
 void admission_refuse(conn *c, int status, refuse_reason reason, view why, view extra);

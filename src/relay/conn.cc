@@ -2,9 +2,12 @@
 #include "relay/conn.h"
 
 #include "base/log.h"
+#include "proto/proxy_header.h"
 
+#include <errno.h>
 #include <new>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 namespace belfry {
@@ -69,7 +72,7 @@ static void tls_failed(conn *c, refuse_reason reason) {
     uint64_t held = 0;
     c->on->count.refused[reason]++;
     if (log_limit_pass(&limit, &held))
-        log_info("tls: %s from %s refused: %s (%llu more not shown)", c->listener->name.c_str(), c->peer,
+        log_info("tls: %s from %s refused: %s (%llu more not shown)", c->listener->name.c_str(), conn_peer_text(c).text,
                  reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(),
                  static_cast<unsigned long long>(held));
     list_remove(&c->place); // it may stand in tls_waiting
@@ -87,8 +90,8 @@ static void tls_deadline(conn *c) {
     tls_failed(c, refuse_tls_timeout);
 }
 
-static const conn_phase tls_phase = {"tls", nullptr, tls_eof, tls_deadline, nullptr};
-static const conn_phase arriving_phase = {"arriving", nullptr, tls_eof, tls_deadline, nullptr};
+static const conn_phase tls_phase = {"tls", nullptr, tls_eof, tls_deadline, nullptr, nullptr};
+static const conn_phase arriving_phase = {"arriving", nullptr, tls_eof, tls_deadline, nullptr, nullptr};
 
 static void tls_step(conn *c) {
     switch (stream_handshake(&c->stream)) {
@@ -140,11 +143,59 @@ void conn_start_waiting(shard *s) {
     }
 }
 
+// ---------------------------------------------------------------- the PROXY header
+
+static void arrive(conn *c) {
+    conn_set_phase(c, c->listener->context ? &arriving_phase : c->on->first_phase);
+    stream_watch(&c->stream, stream_readable);
+}
+
+static void preface_failed(conn *c, refuse_reason reason, const char *why) {
+    static log_limit limit;
+    uint64_t held = 0;
+    c->on->count.refused[reason]++;
+    if (log_limit_pass(&limit, &held))
+        log_info("preface: %s from %s dropped: %s (%llu more not shown)", c->listener->name.c_str(),
+                 conn_peer_text(c).text, why, static_cast<unsigned long long>(held));
+    conn_abort(c); // section 2 of proxy-protocol.txt: no answer, nobody may take it for HTTP
+}
+
+// Takes no more from the socket than the header: TLS wants to read the rest itself. So what is there is looked at
+// first; all of it belongs to the header while that is incomplete.
+static void preface_step(conn *c) {
+    char bytes[proxy_header_max];
+    size_t had = c->rest.size;
+    if (had) memcpy(bytes, c->rest.data, had);
+    ssize_t n;
+    do
+        n = recv(c->stream.fd, bytes + had, sizeof bytes - had, MSG_PEEK | MSG_DONTWAIT);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return;
+    if (n <= 0) return preface_failed(c, refuse_gone, "the connection ended before its PROXY header");
+    proxy_header h;
+    const char *why = "";
+    size_t have = had + static_cast<size_t>(n);
+    proxy_header_result result = proxy_header_parse(view(bytes, have), &h, &why);
+    if (result == proxy_header_result::failed) return preface_failed(c, refuse_preface, why);
+    size_t take = (result == proxy_header_result::complete ? h.size : have) - had;
+    if (recv(c->stream.fd, bytes + had, take, MSG_DONTWAIT) != static_cast<ssize_t>(take))
+        return preface_failed(c, refuse_gone, "the connection ended before its PROXY header");
+    if (result == proxy_header_result::incomplete) return buffer_append(&c->rest, view(bytes + had, take));
+    buffer_free(&c->rest);
+    if (!h.local) c->peer = h.source;
+    arrive(c);
+}
+
+static void preface_deadline(conn *c) {
+    preface_failed(c, refuse_timeout, "no PROXY header within handshake_timeout");
+}
+
+static const conn_phase preface_phase = {"preface", nullptr, tls_eof, preface_deadline, nullptr, nullptr};
+
 // ---------------------------------------------------------------- accept
 
-static void name_peer(conn *c, const struct sockaddr *peer, socklen_t size) {
-    address_text text = address_format_host(peer, size);
-    memcpy(c->peer, text.text, sizeof c->peer - 1);
+struct ip_text conn_peer_text(const conn *c) {
+    return ip_format(&c->peer);
 }
 
 void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size,
@@ -169,12 +220,13 @@ void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_s
     list_init(&c->place);
     timer_init(&c->timer);
     outq_init(&c->outq);
-    name_peer(c, peer, peer_size);
+    c->peer = address_ip(peer, peer_size);
     s->live++;
     s->count.accepted++;
     stream_open_plain(&c->stream, s->loop, fd, on_ready);
-    conn_set_phase(c, listener->context ? &arriving_phase : s->first_phase);
     conn_set_deadline(c, static_cast<uint64_t>(listener->handshake_timeout));
+    if (!listener->proxy_protocol) return arrive(c);
+    conn_set_phase(c, &preface_phase);
     stream_watch(&c->stream, stream_readable);
 }
 
@@ -246,6 +298,7 @@ static void read_some(conn *c) {
 
 static void on_ready(stream *st, unsigned ready) {
     conn *c = BELFRY_CONTAINER_OF(st, conn, stream);
+    if (c->phase == &preface_phase) return preface_step(c);
     if (c->phase == &arriving_phase) return tls_start(c);
     if (c->phase == &tls_phase) return tls_step(c);
     if (ready & stream_writable) {
@@ -280,11 +333,21 @@ void conn_pause(conn *c) {
 // Feeds nothing here: it may be called from inside a phase that is being fed.
 void conn_resume(conn *c) {
     if (!c->paused || c->closed || c->eof_seen || c->fencing) return;
+    if (c->holds && !c->close_sent) return; // behind our Close nothing is waited for but the peer's
     c->paused = false;
     c->resumed = true;
     c->heard_ms = c->spoke_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
     c->ping_waiting = false;
     conn_read_again(c);
+}
+
+void conn_hold(conn *c) {
+    c->holds++;
+    conn_pause(c);
+}
+
+void conn_let_go(conn *c) {
+    if (--c->holds == 0) conn_resume(c);
 }
 
 // ---------------------------------------------------------------- writing
@@ -361,6 +424,7 @@ void conn_flush(conn *c) {
         c->pongs = 0;
         if (lingering(c) && !c->shut) shut_down(c);
         if (!c->closed) watch_again(c);
+        if (!c->closed && c->phase->flushed) c->phase->flushed(c);
         return;
     case stream_result::again:
         c->blocked = true;
@@ -387,7 +451,7 @@ static void linger_eof(conn *c, const char *) {
 static void linger_deadline(conn *c) {
     conn_abort(c);
 }
-static const conn_phase lingering_phase = {"lingering", linger_bytes, linger_eof, linger_deadline, nullptr};
+static const conn_phase lingering_phase = {"lingering", linger_bytes, linger_eof, linger_deadline, nullptr, nullptr};
 
 static bool lingering(const conn *c) {
     return c->phase == &lingering_phase;
@@ -397,6 +461,7 @@ static void leave_phase(conn *c) {
     c->open = false;
     tls_release(c);
     if (c->phase->closed) c->phase->closed(c);
+    if (c->on->release) c->on->release(c);
 }
 
 void conn_linger(conn *c) {

@@ -2,9 +2,11 @@
 // is in. It lives and dies on one worker thread; every function here runs on that thread.
 //
 //   phase        reads                                  ends by
+//   preface      the PROXY header, where one is due     -> arriving
 //   arriving     nothing yet (TLS: the first byte)      -> tls, head
 //   tls          the TLS handshake                      ok -> head; failure, deadline -> closed
-//   head         the request head (admission.h)         101 -> session; refusal -> lingering
+//   head         the request head (admission.h)         101 -> session; proxied -> proxying; refusal -> lingering
+//   proxying     a request's body (proxy.h)             answered -> head; an Upgrade -> tunnel
 //   session      WebSocket frames (websocket.h)         both Close frames, an error, a deadline -> lingering
 //   lingering    and throws away; our side is shut      end of file, deadline -> closed
 //
@@ -12,6 +14,7 @@
 // freed at the end of the turn, so a pointer stays good until then.
 #pragma once
 
+#include "base/ip.h"
 #include "net/outq.h"
 #include "net/stream.h"
 #include "net/wheel.h"
@@ -21,10 +24,10 @@
 #include "relay/message.h"
 #include "relay/shard.h"
 
-#include <netinet/in.h>
-
 namespace belfry {
 
+struct client;
+struct exchange;
 struct membership;
 struct session_ops;
 
@@ -36,7 +39,8 @@ struct conn_phase {
     char *(*bytes)(conn *c, char *begin, char *end);
     void (*eof)(conn *c, const char *why); // the peer ended its side, or the stream failed
     void (*deadline)(conn *c);
-    void (*closed)(conn *c); // the last call; may be null
+    void (*closed)(conn *c);  // the last call; may be null
+    void (*flushed)(conn *c); // all that was queued is written; may be null
 };
 
 // With 10,000 connections none is in cache when its turn comes, so what a delivery and its write touch is the first two
@@ -85,9 +89,15 @@ struct alignas(64) conn {
     http1_scan scan;
     const char *fence_why; // static; null: the peer closed; else the violation that is answered behind the fence
     uint16_t fence_code;
-    uint16_t close_code;                               // of the Close frame that was sent or received first
+    uint16_t holds; // conn_hold without its conn_let_go yet
+    uint16_t close_code; // of the Close frame that was sent or received first
+    bool served;         // a request was answered and it stayed: silence is no refusal any more
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
-    char peer[INET6_ADDRSTRLEN];                       // host, for log and status
+    struct ip peer;                                    // the socket's, or what the PROXY protocol says
+    struct exchange *exchange;                         // owned: the request that is looked at
+    struct client *client;                             // owned: who this is, once anything is known
+    void *modules;                                     // owned: chain.cc's block, the modules' state in it
+    struct proxying *tunnel;                           // owned: an Upgrade that a backend has agreed to
 };
 
 static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
@@ -95,6 +105,8 @@ static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
 inline conn_id conn_id_of(const conn *c) {
     return {c->on->index, c->slot, c->tag};
 }
+// The client's host, for log and status; of a session behind trusted proxies, the one that they name.
+struct ip_text conn_peer_text(const conn *c);
 // The connection of that id, or null.
 conn *conn_find(shard *s, conn_id id);
 
@@ -122,6 +134,10 @@ void conn_abort(conn *c);
 // Stops reading; what was read already stays in `rest`. conn_resume goes on with it in the next turn.
 void conn_pause(conn *c);
 void conn_resume(conn *c);
+// The same for who waits on behalf of this client and does not know who else does: reading goes on when each conn_hold
+// had its conn_let_go; conn_resume changes nothing before.
+void conn_hold(conn *c);
+void conn_let_go(conn *c);
 // Reads again next turn although the socket may not be readable.
 void conn_read_again(conn *c);
 

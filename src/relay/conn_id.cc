@@ -32,28 +32,11 @@ conn_id_text conn_id_format(conn_id id) {
     return out;
 }
 
-static int base64url_value(char c) {
-    if (c >= 'A' && c <= 'Z') return c - 'A';
-    if (c >= 'a' && c <= 'z') return c - 'a' + 26;
-    if (c >= '0' && c <= '9') return c - '0' + 52;
-    if (c == '-') return 62;
-    return c == '_' ? 63 : -1;
-}
-
 bool conn_id_parse(view text, conn_id *out) {
     if (text.size() != conn_id_size || !text.starts_with("c_")) return false;
     unsigned char raw[15];
-    for (size_t i = 0; i < 5; i++) {
-        uint32_t bits = 0;
-        for (size_t k = 0; k < 4; k++) {
-            int v = base64url_value(text[2 + 4 * i + k]);
-            if (v < 0) return false;
-            bits = bits << 6 | static_cast<uint32_t>(v);
-        }
-        raw[3 * i] = static_cast<unsigned char>(bits >> 16);
-        raw[3 * i + 1] = static_cast<unsigned char>(bits >> 8);
-        raw[3 * i + 2] = static_cast<unsigned char>(bits);
-    }
+    size_t size = 0;
+    if (!base64url_decode(text.substr(2), reinterpret_cast<char *>(raw), &size)) return false;
     if (memcmp(raw, node_bytes, sizeof node_bytes) != 0) return false;
     out->worker = raw[3];
     out->slot = static_cast<uint32_t>(raw[4]) << 16 | static_cast<uint32_t>(raw[5]) << 8 | raw[6];

@@ -4,15 +4,20 @@
 namespace belfry {
 
 const char *refuse_reason_name(refuse_reason r) {
-    static const char *const names[refuse_reason_count] = {
-        "bad_request",    "not_found",   "method_not_allowed", "timeout",      "too_large", "target_too_long",
-        "head_too_large", "misdirected", "upgrade_required",   "http_version", "full",      "draining",
-        "room",           "tls_failed",  "tls_timeout",        "gone"};
+    static const char *const names[refuse_reason_count] = {"bad_request",    "not_found",   "method_not_allowed",
+                                                           "timeout",        "too_large",   "target_too_long",
+                                                           "head_too_large", "misdirected", "upgrade_required",
+                                                           "http_version",   "full",        "draining",
+                                                           "room",           "tls_failed",  "tls_timeout",
+                                                           "gone",           "origin",      "unauthorized",
+                                                           "forbidden",      "rate",        "backend",
+                                                           "preface"};
     return names[r];
 }
 
 const char *drop_reason_name(drop_reason r) {
-    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "oversized", "no_right"};
+    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "oversized",
+                                                         "no_right",      "rate",    "hook"};
     return names[r];
 }
 
@@ -54,6 +59,20 @@ void counters_add(counters *sum, const counters *part) {
         sum->refused[i] += part->refused[i];
     for (size_t i = 0; i < drop_reason_count; i++)
         sum->dropped[i] += part->dropped[i];
+    edge_counters *to = &sum->edge;
+    const edge_counters *from = &part->edge;
+    to->hook_calls += from->hook_calls;
+    to->hook_failures += from->hook_failures;
+    to->hook_refusals += from->hook_refusals;
+    to->hook_ms += from->hook_ms;
+    to->requests += from->requests;
+    for (size_t i = 0; i < sizeof to->answers / sizeof *to->answers; i++)
+        to->answers[i] += from->answers[i];
+    to->request_bytes += from->request_bytes;
+    to->response_bytes += from->response_bytes;
+    to->tunnels += from->tunnels;
+    to->published += from->published;
+    to->publish_failures += from->publish_failures;
     for (const close_count &e : part->closed)
         if (e.count) add_code(sum, e.code, e.count);
 }

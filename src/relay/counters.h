@@ -21,9 +21,15 @@ enum refuse_reason : uint8_t {
     refuse_full,
     refuse_draining,
     refuse_room,
-    refuse_tls_failed,  // no HTTP answer is possible
-    refuse_tls_timeout, // ditto
-    refuse_gone,        // the client left before the answer
+    refuse_tls_failed,   // no HTTP answer is possible
+    refuse_tls_timeout,  // ditto
+    refuse_gone,         // the client left before the answer
+    refuse_origin,       // a module's 403
+    refuse_unauthorized, // 401
+    refuse_forbidden,    // the backend's or a module's 403
+    refuse_rate,         // 429
+    refuse_backend,      // 502, 503, 504: hook or upstream
+    refuse_preface,      // a bad PROXY header
     refuse_reason_count
 };
 const char *refuse_reason_name(refuse_reason r);
@@ -35,6 +41,8 @@ enum drop_reason : uint8_t {
     drop_pong,          // a Ping answered by a later Pong (RFC 6455 section 5.5.3)
     drop_oversized,     // a frame larger than the client's whole send_queue
     drop_no_right,      // a raw client's frame for which no joined room lets it publish
+    drop_rate,          // a client's message above its limits, with on_limit = drop
+    drop_hook,          // a client's message that the backend did not take
     drop_reason_count
 };
 const char *drop_reason_name(drop_reason r);
@@ -45,7 +53,17 @@ struct close_count {
 };
 inline constexpr size_t close_codes_max = 64; // distinct codes counted; the rest goes under 0
 
+// Calls to backends and what came of them.
+struct edge_counters {
+    uint64_t hook_calls, hook_failures, hook_refusals, hook_ms;
+    uint64_t requests, answers[6]; // proxied; by status class, [0]: none
+    uint64_t request_bytes, response_bytes;
+    uint64_t tunnels, published; // opened; broadcast by answer
+    uint64_t publish_failures;   // answers, or their rooms, that were to be broadcast and could not be
+};
+
 struct counters {
+    edge_counters edge;
     uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, turns;
     uint64_t pings_in, pings_out;
     uint64_t refused[refuse_reason_count];

@@ -116,7 +116,7 @@ static void deliver_special(delivery *d, view name) {
 void fanout_deliver(shard *s, message *m) {
     delivery d;
     delivery_begin(&d, s, m);
-    if (m->room[0] == '@')
+    if (m->room[0] == '@' && !m->room.starts_with("@user:"))
         deliver_special(&d, m->room);
     else if (const room *r = room_find(s, m->room, m->room_hash))
         deliver_room(&d, r);

@@ -20,12 +20,15 @@ enum class letter_type : uint8_t {
     gap,       // letter: every room may have missed something
     order,     // order_letter: join, leave, disconnect
     answer,    // answer_letter: what became of a client's publish
+    occupied,  // room_letter: a room has its first member on this node; for notify
+    vacated,   // room_letter: it has none any more, since 3 s
     stop,      // letter: say goodbye to all, then end
     kill,      // letter: end now
     // worker to node; a broadcast that comes back is the receipt: all workers have it queued
     want,
     drop,    // room_letter
     publish, // publish_letter
+    command, // command_letter: one command of a hook's answer
     fence,   // fence_letter, there and back: what was published before it has been delivered
     stopped, // letter
     // there and back
@@ -44,6 +47,7 @@ struct room_letter {
     std::string room;
 };
 
+struct frame;
 struct message;
 
 struct publish_letter {
@@ -52,6 +56,12 @@ struct publish_letter {
     conn_id sender;
     bool wants_answer;
     int64_t request_id;
+};
+
+// A command as JSON, from a hook's answer.
+struct command_letter {
+    letter head;
+    frame *source; // counted
 };
 
 struct answer_letter {
@@ -68,17 +78,19 @@ struct fence_letter {
     conn_id from;
 };
 
-enum class order_op : uint8_t { join, leave, disconnect };
+enum class order_op : uint8_t { join, leave, disconnect, refresh };
 
 struct order_letter {
     letter head;
     order_op op;
     bool by_room; // disconnect: everybody in `room`; else `conn`
+    bool by_user; // `user`'s connections; else `conn`
     bool all;     // disconnect: everybody
     bool reconnect;
     uint16_t code;
     conn_id conn;
     std::string room;
+    std::string user;
     std::string reason;
 };
 
@@ -94,6 +106,7 @@ struct query {
     letter head;
     query_type type;
     std::atomic<uint32_t> pending; // workers that have not answered yet
+    std::string user;              // connections: the filter
     std::string room;              // room, connections: the filter
     std::string after;             // paging: names above this one
     uint64_t limit;

@@ -2,7 +2,9 @@
 #include "relay/node.h"
 
 #include "base/log.h"
+#include "net/resolve.h"
 #include "proto/room_name.h"
+#include "relay/notify.h"
 
 #include <bit>
 #include <new>
@@ -54,6 +56,7 @@ static void on_want(node *n, const room_letter *l) {
         memcpy(reinterpret_cast<char *>(r->serials + n->worker_count), l->room.data(), l->room.size());
         table_insert(&n->rooms, &r->node, hash);
     }
+    if (fresh && n->tells_occupancy) occupancy_occupied(&n->occupancy, l->room);
     r->wanted |= uint64_t{1} << l->head.worker;
     r->told &= ~(uint64_t{1} << l->head.worker);
     r->serials[l->head.worker] = l->serial;
@@ -69,9 +72,24 @@ static void on_drop(node *n, const room_letter *l) {
     r->wanted &= ~(uint64_t{1} << l->head.worker);
     r->told &= r->wanted;
     if (r->wanted) return;
+    if (n->tells_occupancy) occupancy_vacated(&n->occupancy, l->room, n->on->clock.monotonic_ms);
     n->broker->ops->unsubscribe(n->broker, l->room);
     table_remove(&n->rooms, &r->node);
     free(r);
+}
+
+// Worker 0 tells the backends.
+static void tell_occupancy(void *context, bool occupied, view room) {
+    auto *n = static_cast<node *>(context);
+    letter_type type = occupied ? letter_type::occupied : letter_type::vacated;
+    send(n, 0, &(new room_letter{{type}, 0, std::string(room)})->head);
+}
+
+static bool wants_occupancy(const relay_settings *settings) {
+    constexpr uint32_t bits = 1u << notify_occupied | 1u << notify_vacated;
+    for (const route &r : settings->routes)
+        if (r.notify_bits & bits) return true;
+    return false;
 }
 
 // ---------------------------------------------------------------- broker events
@@ -84,9 +102,12 @@ static void on_subscribed(void *context, view room) {
     tell_active(n, r);
 }
 
+static uint64_t all_workers(const node *n) {
+    return n->worker_count == 64 ? ~uint64_t{0} : (uint64_t{1} << n->worker_count) - 1;
+}
+
 static uint64_t workers_of(const node *n, const message *m) {
-    uint64_t all = n->worker_count == 64 ? ~uint64_t{0} : (uint64_t{1} << n->worker_count) - 1;
-    if (m->room == "@all") return all;
+    if (m->room == "@all") return all_workers(n);
     if (m->room.starts_with("@conn:")) {
         conn_id id;
         return conn_id_parse(m->room.substr(6), &id) && id.worker < n->worker_count ? uint64_t{1} << id.worker : 0;
@@ -166,6 +187,43 @@ static void on_command(void *context, frame *source) {
                  static_cast<unsigned long long>(held));
 }
 
+static void publish_everywhere(node *n, const command *c) {
+    frame *payload = frame_copy(c->data);
+    bool sent = true;
+    for (size_t i = 0; i < c->room_count; i++)
+        sent = node_publish(n, c->rooms[i], payload, frame_view(payload), c->kind, c->from, c->except, c->except_count,
+                            nullptr) &&
+               sent;
+    frame_unref(payload);
+    static log_limit limit;
+    uint64_t held = 0;
+    if (sent) return;
+    n->publishes_dropped++;
+    if (log_limit_pass(&limit, &held))
+        log_warn("broker: out of reach, a hook's publish was dropped (%llu more not shown)",
+                 static_cast<unsigned long long>(held));
+}
+
+// A command in a hook's answer: as the control API's. Nobody waits for an outcome, so the log gets it.
+static void on_hook_command(node *n, const command_letter *l) {
+    static log_limit limit;
+    uint64_t held = 0;
+    command c;
+    error e;
+    n->commands++;
+    bool fine = command_parse(n->reader, frame_view(l->source), &c, &n->scratch, &e);
+    if (fine && !c.id.empty()) {
+        error_set(&e, "id: idempotent publishes do not exist yet");
+        fine = false;
+    }
+    if (fine && c.op == command_op::publish) return publish_everywhere(n, &c);
+    if (fine && node_order(n, &c, &e) == 0) return;
+    n->command_errors++;
+    if (log_limit_pass(&limit, &held))
+        log_warn("hook: a command of the backend was dropped: %s (%llu more not shown)", e.text,
+                 static_cast<unsigned long long>(held));
+}
+
 static const broker_events events = {on_subscribed, on_refused, on_deliver, on_command, on_up, on_down};
 
 // ---------------------------------------------------------------- publishing and orders
@@ -177,22 +235,49 @@ bool node_publish(node *n, view room, frame *source, view payload, payload_kind 
     clock_refresh(&now);
     message *m = message_new(room, source, payload, kind, from, now.wall_ms, except, except_count);
     const node_room *r = find(n, m->room, m->room_hash);
-    bool local = room_name_reserved(m->room) ? workers_of(n, m) != 0 : r && r->active;
+    bool subscribed = !room_name_reserved(m->room) || m->room.starts_with("@user:"); // room by room
+    bool local = subscribed ? r && r->active : workers_of(n, m) != 0;
     bool sent = n->broker->ops->publish(n->broker, m, job, local);
     message_unref(m);
     return sent;
 }
 
-int node_order(node *n, const command *c, error *e) {
-    if (!c->user.empty() || c->op == command_op::refresh) {
-        error_set(e, "users and refresh do not exist yet: name a \"conn\"");
-        return 501;
+static order_op order_of(command_op op) {
+    switch (op) {
+    case command_op::join:
+        return order_op::join;
+    case command_op::leave:
+        return order_op::leave;
+    case command_op::refresh:
+        return order_op::refresh;
+    default:
+        return order_op::disconnect;
     }
+}
+
+static void send_order(node *n, uint64_t workers, const order_letter *o) {
+    for (; workers; workers &= workers - 1)
+        send(n, static_cast<uint32_t>(std::countr_zero(workers)), &(new order_letter(*o))->head);
+}
+
+// A user's connections are the members of the user's own room.
+static int order_user(node *n, view user, order_letter *o, error *e) {
+    std::string room = "@user:" + std::string(user);
+    const node_room *r = find(n, room, hash_bytes(room));
+    if (!r) {
+        error_set(e, "no connection of that user on this node");
+        return 404;
+    }
+    o->by_user = true;
+    o->user = user;
+    send_order(n, r->wanted, o);
+    return 0;
+}
+
+int node_order(node *n, const command *c, error *e) {
     order_letter o = {};
     o.head.type = letter_type::order;
-    o.op = c->op == command_op::join    ? order_op::join
-           : c->op == command_op::leave ? order_op::leave
-                                        : order_op::disconnect;
+    o.op = order_of(c->op);
     o.reconnect = c->reconnect;
     o.code = c->code;
     o.reason = c->reason;
@@ -200,14 +285,14 @@ int node_order(node *n, const command *c, error *e) {
     o.by_room = c->op == command_op::disconnect && c->room_count;
     o.all = o.by_room && o.room == "@all";
     if (o.by_room) {
-        for (uint32_t w = 0; w < n->worker_count; w++)
-            send(n, w, &(new order_letter(o))->head);
+        send_order(n, all_workers(n), &o);
         return 0;
     }
-    if (c->op != command_op::disconnect && room_name_reserved(o.room)) {
+    if (room_name_reserved(o.room)) {
         error_set(e, "room: names with @ can't be joined or left");
         return 400;
     }
+    if (!c->user.empty()) return order_user(n, c->user, &o, e);
     if (!conn_id_parse(c->conn, &o.conn) || o.conn.worker >= n->worker_count) {
         error_set(e, "no connection of that id on this node");
         return 404;
@@ -253,12 +338,13 @@ static void on_publish(node *n, publish_letter *l) {
 // ---------------------------------------------------------------- questions
 
 void node_query(node *n, query_type type, view room, view after, uint64_t limit,
-                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag) {
+                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag, view user) {
     auto *q = new query{};
     q->head.type = letter_type::query;
     q->type = type;
     q->pending.store(n->worker_count, std::memory_order_relaxed);
     q->room = room;
+    q->user = user;
     q->after = after;
     q->limit = limit;
     q->part_count = n->worker_count;
@@ -297,6 +383,14 @@ static void take_in(node *n, letter *l) {
     case letter_type::publish: {
         int64_t bytes = static_cast<int64_t>(as<publish_letter>(l)->what->payload.size()) + letter_charge;
         on_publish(n, as<publish_letter>(l));
+        return discharge(n, from, bytes);
+    }
+    case letter_type::command: {
+        auto *c = as<command_letter>(l);
+        int64_t bytes = static_cast<int64_t>(c->source->size) + letter_charge;
+        on_hook_command(n, c);
+        frame_unref(c->source);
+        delete c;
         return discharge(n, from, bytes);
     }
     case letter_type::fence:
@@ -364,10 +458,12 @@ static void balance(node *n) {
 }
 
 void node_turn(node *n) {
+    wheel_advance(&n->deadlines, n->on->clock.monotonic_ms);
     balance(n);
     if (!n->stalled || n->stopping) take_in_held(n, letters_a_turn);
     for (uint32_t w = 0; w < n->worker_count; w++)
         read_letters(n, &n->workers[w]);
+    if (n->tells_occupancy && !n->stopping) occupancy_turn(&n->occupancy, n->on->clock.monotonic_ms);
     n->broker->ops->turn(n->broker);
 }
 
@@ -386,8 +482,14 @@ void node_init(node *n, loop *on, const relay_settings *settings, const broker_s
     n->workers = new worker[workers]{};
     n->reader = json_reader_new();
     table_init(&n->rooms);
+    occupancy_init(&n->occupancy, tell_occupancy, n);
+    n->tells_occupancy = wants_occupancy(settings);
+    wheel_init(&n->deadlines, on->clock.monotonic_ms, deadline_fire, nullptr);
+    for (const upstream_settings &u : settings->upstreams)
+        n->upstreams.push_back(upstream_shared_new(on, &n->deadlines, &u));
     for (uint32_t w = 0; w < workers; w++)
-        worker_init(&n->workers[w], static_cast<uint8_t>(w), settings, on, &n->process_live, &n->stalled_for_workers);
+        worker_init(&n->workers[w], static_cast<uint8_t>(w), settings, on, &n->process_live, &n->stalled_for_workers,
+                    n->upstreams.data());
     n->broker = broker->type == 1 ? broker_redis_new(&events, n, broker, on) : broker_memory_new(&events, n);
 }
 
@@ -415,14 +517,29 @@ void node_join(node *n) {
         worker_drain(&n->workers[w]);
 }
 
+// Name look-ups that were cut short give their memory back on the loop (resolve.h).
+static void free_upstreams(node *n) {
+    bool resolves = false;
+    for (upstream_shared *u : n->upstreams) {
+        resolves = resolves || upstream_shared_resolves(u);
+        upstream_shared_free(u);
+    }
+    n->upstreams.clear();
+    const uint64_t until = clock_monotonic_ns() / 1000000 + resolve_linger_ms + wheel_tick_ms;
+    while (resolves && clock_monotonic_ns() / 1000000 < until)
+        loop_turn(n->on, true);
+}
+
 void node_destroy(node *n) {
     n->broker->ops->free(n->broker);
     for (uint32_t w = 0; w < n->worker_count; w++) {
         worker_drain(&n->workers[w]);
         worker_destroy(&n->workers[w]);
     }
+    free_upstreams(n);
     table_each(&n->rooms, free_room, &n->rooms);
     table_destroy(&n->rooms);
+    occupancy_destroy(&n->occupancy);
     json_reader_free(n->reader);
     buffer_free(&n->scratch);
     delete[] n->workers;

@@ -5,10 +5,13 @@
 #include "base/hash.h"
 #include "proto/envelope.h"
 #include "relay/broker.h"
+#include "relay/occupancy.h"
 #include "relay/query.h"
+#include "relay/upstream.h"
 #include "relay/worker.h"
 
 #include <deque>
+#include <vector>
 
 namespace belfry {
 
@@ -26,7 +29,11 @@ struct node {
     loop *on;        // borrowed
     worker *workers; // owned array
     uint32_t worker_count, workers_stopped;
-    struct broker *broker; // owned
+    struct broker *broker;                    // owned
+    std::vector<upstream_shared *> upstreams; // owned, in the order of settings->upstreams
+    struct wheel deadlines;                   // of struct deadline
+    struct occupancy occupancy;
+    bool tells_occupancy; // a route wants to be notified of it
     table rooms;
     bool stalled;                          // back-pressure: takes in nothing new; what workers send waits in `held`
     std::deque<letter *> held;             // owned; bounded by outbox_bytes_max a worker
@@ -67,12 +74,12 @@ inline bool node_ready(const node *n) {
 [[nodiscard]] bool node_publish(node *n, view room, frame *source, view payload, payload_kind kind, view from,
                                 const view *except, size_t except_count, publish_job *job);
 
-// Carries out join, leave and disconnect on this node's connections. 0, or an HTTP-like code with a text in `e` (404:
-// no such connection here; 501: users and refresh do not exist yet).
+// Carries out join, leave, disconnect and refresh on this node's connections. 0, or an HTTP-like code with a text in `e`
+// (404: no such connection, or none of that user, here).
 [[nodiscard]] int node_order(node *n, const command *c, error *e);
 
-// Asks all workers; `done` is called on the main thread with the whole query, which is freed after it.
+// Asks all workers (`user`: about that one's connections alone); `done` is called on the main thread with the whole query, which is freed after it.
 void node_query(node *n, query_type type, view room, view after, uint64_t limit,
-                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag);
+                void (*done)(query *, void *, uint64_t), void *context, uint64_t tag, view user = {});
 
 } // namespace belfry

@@ -2,7 +2,10 @@
 #include "relay/query.h"
 
 #include "proto/json.h"
+#include "proto/room_name.h"
+#include "relay/client.h"
 #include "relay/conn.h"
+#include "relay/notify.h"
 #include "relay/room.h"
 #include "relay/session.h"
 
@@ -26,6 +29,7 @@ struct room_pick {
 static void pick_room(table_node *n, void *context) {
     auto *p = static_cast<room_pick *>(context);
     const room *r = BELFRY_CONTAINER_OF(n, room, node);
+    if (room_name_reserved(room_name(r))) return; // users, not rooms
     if (room_name(r) > p->after) p->found.push_back(r);
 }
 
@@ -46,15 +50,19 @@ static void write_connection(const conn *c, buffer *out) {
     conn_id_text id = conn_id_format(conn_id_of(c));
     buffer_append(out, "{\"conn\":");
     json_write_string(out, id);
+    if (!client_user(c).empty()) {
+        buffer_append(out, ",\"user\":");
+        json_write_string(out, client_user(c));
+    }
     buffer_append(out, ",\"ip\":");
-    json_write_string(out, c->peer);
+    json_write_string(out, conn_peer_text(c));
     buffer_append(out, ",\"listener\":");
     json_write_string(out, c->listener->name);
     buffer_append(out, ",\"route\":");
     json_write_string(out, c->route ? view(c->route->path) : view());
     buffer_printf(out, ",\"state\":\"%s\",\"protocol\":\"%s\",\"tls\":%s,\"rooms\":%u,\"queue\":%u,\"age\":%llu}\n",
                   c->phase->name, c->session ? c->session->subprotocol : "", c->stream.tls ? "true" : "false",
-                  c->room_count, c->outq.bytes, static_cast<unsigned long long>((now - c->opened_ms) / 1000));
+                  room_counted(c), c->outq.bytes, static_cast<unsigned long long>((now - c->opened_ms) / 1000));
 }
 
 static void answer_connections(shard *s, const query *q, query_part *part) {
@@ -68,6 +76,7 @@ static void answer_connections(shard *s, const query *q, query_part *part) {
     for (uint32_t slot = first; slot < s->slot_count && n < q->limit; slot++) {
         const conn *c = s->conns[slot];
         if (!c || c->closed || (!q->room.empty() && !room_membership(c, q->room))) continue;
+        if (!q->user.empty() && client_user(c) != q->user) continue;
         write_connection(c, &part->out);
         n++;
     }
@@ -76,6 +85,7 @@ static void answer_connections(shard *s, const query *q, query_part *part) {
 static void answer_status(shard *s, query_part *part, uint64_t accept_exhausted) {
     shard_status st = {};
     st.count = s->count;
+    st.notify = notifier_counters(s->notifier);
     st.connections = s->live;
     st.rooms = s->rooms.count;
     st.memberships = s->membership_count;

@@ -1,7 +1,10 @@
 // Rooms of one worker. See room.h.
 #include "relay/room.h"
 
+#include "proto/room_name.h"
+#include "relay/client.h"
 #include "relay/conn.h"
+#include "relay/notify.h"
 #include "relay/shard.h"
 
 #include <new>
@@ -32,7 +35,7 @@ static room *room_new(shard *s, view name, uint64_t hash) {
     memcpy(r->name, name.data(), name.size());
     list_init(&r->waiters);
     r->serial = ++s->next_serial;
-    r->rule = room_rule_find(s->settings, name);
+    r->rule = room_name_reserved(name) ? nullptr : room_rule_find(s->settings, name); // a user's own room has no limits
     table_insert(&s->rooms, &r->node, hash);
     tell_node(s, letter_type::want, r);
     return r;
@@ -84,12 +87,14 @@ void room_admit(membership *m) {
     m->member = true;
     m->index = r->count;
     r->members[r->count++] = {m->who, m};
+    notify_event(m->who, notify_joined, room_name(r), 0);
 }
 
 void room_leave(shard *s, membership *m) {
     room *r = m->in;
     conn *c = m->who;
     if (m->member) {
+        notify_event(c, notify_left, room_name(r), 0);
         room_member last = r->members[--r->count];
         r->members[m->index] = last;
         last.entry->index = m->index;
@@ -105,6 +110,13 @@ void room_leave(shard *s, membership *m) {
     s->membership_count--;
     slab_put(&s->membership_slab, m);
     drop_if_empty(s, r);
+}
+
+uint32_t room_counted(const conn *c) {
+    uint32_t n = 0;
+    for (const membership *m = c->rooms; m; m = m->next)
+        if (!room_name_reserved(room_name(m->in))) n++;
+    return n;
 }
 
 void room_leave_all(conn *c) {
@@ -146,32 +158,37 @@ void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membersh
     if (room *r = find_serial(s, name, serial)) visit_waiters(s, r, refused);
 }
 
-// `user` and `backend` need an authenticated user or a hook; neither exists before the edge does, so they say no.
-static bool allowed(int32_t right, bool member, const char **why) {
+static room_verdict verdict(bool yes) {
+    return yes ? room_verdict::yes : room_verdict::no;
+}
+
+// `granted`: a token or the connect hook has given this room to the client.
+static room_verdict judge(const conn *c, int32_t right, bool member, bool granted, const char **why) {
     switch (right) {
     case right_anyone:
-        return true;
+        return room_verdict::yes;
     case right_members:
         *why = "only members may";
-        return member;
+        return verdict(member);
     case right_user:
         *why = "needs an authenticated user";
-        return false;
+        return verdict(!client_user(c).empty());
     case right_backend:
         *why = "only the backend may";
-        return false;
+        if (granted) return room_verdict::yes;
+        return c->route->hook.empty() ? room_verdict::no : room_verdict::ask;
     default:
         *why = "nobody may";
-        return false;
+        return room_verdict::no;
     }
 }
 
-bool room_may_join(const room_rule *rule, const char **why) {
-    return allowed(rule ? rule->join : right_backend, false, why);
+room_verdict room_may_join(const conn *c, const room_rule *rule, view room, const char **why) {
+    return judge(c, rule ? rule->join : right_backend, false, client_may_join(c, room), why);
 }
 
-bool room_may_publish(const room_rule *rule, bool member, const char **why) {
-    return allowed(rule ? rule->publish : right_backend, member, why);
+room_verdict room_may_publish(const conn *c, const room_rule *rule, view room, bool member, const char **why) {
+    return judge(c, rule ? rule->publish : right_backend, member, client_may_publish(c, room), why);
 }
 
 } // namespace belfry

@@ -64,6 +64,8 @@ join_result room_join(shard *s, conn *c, view name, membership **out);
 void room_leave(shard *s, membership *m);
 // The connection's membership of that name, or null.
 membership *room_membership(const conn *c, view name);
+// How many of its rooms count for max_rooms: all but Belfry's own.
+uint32_t room_counted(const conn *c);
 // Takes the connection out of all its rooms (a conn_phase's `closed`).
 void room_leave_all(conn *c);
 // Makes a waiting membership a member: for a connection that wants all its first rooms at once.
@@ -76,8 +78,10 @@ void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membersh
 // The broker can't deliver the room now: everybody that waits comes to `refused`, which calls room_leave.
 void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m));
 
-// True where the rule gives `right` to this connection now. `why` (static) says what is missing.
-bool room_may_join(const room_rule *rule, const char **why);
-bool room_may_publish(const room_rule *rule, bool member, const char **why);
+// What the rule says about this connection now. ask: the backend decides, where the route has a hook (else it is a no).
+// no, and ask where there is no hook: `why` (static) says what is missing.
+enum class room_verdict : uint8_t { yes, no, ask };
+room_verdict room_may_join(const conn *c, const room_rule *rule, view room, const char **why);
+room_verdict room_may_publish(const conn *c, const room_rule *rule, view room, bool member, const char **why);
 
 } // namespace belfry

@@ -1,7 +1,7 @@
 // What both protocols share: a client's publish on its way to the node.
 #include "relay/session.h"
 
-#include <stdio.h>
+#include "relay/client.h"
 
 namespace belfry {
 
@@ -11,10 +11,11 @@ void session_publish(conn *c, view room, frame *source, payload_kind kind, bool 
     conn_id id = conn_id_of(c);
     conn_id_text self = conn_id_format(id);
     view sender = self;
-    char from[16 + conn_id_size];
-    int n = snprintf(from, sizeof from, "{\"conn\":\"%.*s\"}", static_cast<int>(sender.size()), sender.data());
-    message *m = message_new(room, source, frame_view(source), kind, view(from, static_cast<size_t>(n)),
-                             s->loop->clock.wall_ms, &sender, echo ? 0 : 1);
+    buffer from = {};
+    client_write_from(c, &from);
+    message *m = message_new(room, source, frame_view(source), kind, buffer_view(&from), s->loop->clock.wall_ms,
+                             &sender, echo ? 0 : 1);
+    buffer_free(&from);
     frame_unref(source);
     s->outbox_bytes.fetch_add(static_cast<int64_t>(m->payload.size()) + letter_charge, std::memory_order_relaxed);
     auto *l = new publish_letter{{letter_type::publish, s->index}, m, id, wants_answer, request_id};

@@ -2,120 +2,69 @@
 #include "proto/client_json.h"
 #include "proto/room_name.h"
 #include "proto/server_json.h"
-#include "relay/session.h"
+#include "relay/expiry.h"
+#include "relay/hook.h"
+#include "relay/session_edge.h"
+#include "relay/session_json_rooms.h"
+#include "relay/session_json_words.h"
 #include "relay/websocket.h"
 
 #include <string>
 
 namespace belfry {
 
-// The thread's scratch buffer with one object in it, sent.
-static void say(conn *c) {
-    websocket_send(c, ws_text, buffer_view(&c->on->scratch));
-    if (c->on->scratch.capacity > scratch_keep) buffer_free(&c->on->scratch);
-}
+static constexpr size_t method_max = 255; // bytes of a call's method: as long as a room's name
 
-static buffer *fresh(conn *c) {
-    buffer_clear(&c->on->scratch);
-    return &c->on->scratch;
-}
-
-static void answer_error(conn *c, bool has_id, int64_t id, int code, view text) {
-    server_json_error(fresh(c), has_id, id, code, text);
-    say(c);
-}
-
-static void refuse(conn *c, const client_request *q, int code, const std::string &text) {
-    answer_error(c, q->has_id, q->id, code, text);
-}
-
-static void answer_ok(conn *c, const client_request *q) {
-    if (!q->has_id) return;
-    server_json_ok(fresh(c), q->id, view());
-    say(c);
-}
-
-static std::string about(const char *what, view room) {
-    return std::string(what) + " " + std::string(room);
+static void refuse(conn *c, const client_request *q, int code, view text) {
+    json_error(c, q->has_id, q->id, code, text);
 }
 
 // ---------------------------------------------------------------- what clients ask
 
-// Nothing to recover from: rooms keep no history, so a joiner that names `since` is told recovered:false.
-static void answer_join(conn *c, int64_t id, view room, bool since) {
-    if (since)
-        server_json_ok_not_recovered(fresh(c), id, room);
-    else
-        server_json_ok(fresh(c), id, room);
-    say(c);
+static void called(hook_call *h, const hook_outcome *o) {
+    conn *c = h->on;
+    if (o->status != 200) return json_error(c, h->has_id, h->request_id, o->status, "call: the backend did not answer");
+    if (o->answer.has_error)
+        return json_error(c, h->has_id, h->request_id, o->answer.error_code,
+                          o->answer.error_message.empty() ? view("refused by the backend") : o->answer.error_message);
+    if (!h->has_id) return;
+    server_json_ok_data(json_fresh(c), h->request_id, o->answer.has_data ? o->answer.data : view("null"));
+    json_say(c);
 }
 
-static void joined(conn *c, membership *m) {
-    room_admit(m);
-    if (m->wants_answer) answer_join(c, m->request_id, room_name(m->in), m->asked_since);
+static void on_call(conn *c, const client_request *q) {
+    conn_id_text id;
+    if (!hook_wanted(c)) return refuse(c, q, 501, "call: this server asks no backend");
+    if (q->method.empty() || q->method.size() > method_max)
+        return refuse(c, q, 400, "method: must be a string of 1 to 255 bytes");
+    hook_call *h = hook_new(c, hook_event::call, called);
+    hook_asker asker = hook_asker_of(c, &id);
+    h->has_id = q->has_id;
+    h->request_id = q->id;
+    hook_write_call(hook_body(h), &asker, q->method, q->data);
+    hook_send(h);
 }
 
-static void refused(conn *c, membership *m, int code, const char *why) {
-    if (m->wants_answer) answer_error(c, true, m->request_id, code, about("not joined", room_name(m->in)) + ": " + why);
-}
-
-static void on_join(conn *c, const client_request *q) {
-    const char *why = nullptr;
-    membership *m = room_membership(c, q->room);
-    if (!m) {
-        if (room_name_reserved(q->room))
-            return refuse(c, q, 403, about("not allowed to join", q->room) + ": names with @ are reserved");
-        if (!room_may_join(room_rule_find(c->on->settings, q->room), &why))
-            return refuse(c, q, 403, about("not allowed to join", q->room) + ": " + why);
-        if (c->room_count >= c->route->max_rooms) return refuse(c, q, 429, "too many rooms on this connection");
+static void on_auth(conn *c, const client_request *q) {
+    chain_verdict v = {};
+    if (chain_renew(c, q->token, &v) != chain_result::pass) {
+        if (!v.module) return refuse(c, q, 501, "auth: this server checks no tokens");
+        return refuse(c, q, v.status ? v.status : 401, "auth: " + std::string(v.reason));
     }
-    switch (room_join(c->on, c, q->room, &m)) {
-    case join_result::full:
-        return refuse(c, q, 409, about("full:", q->room));
-    case join_result::already:
-        if (!m->member) return refuse(c, q, 409, about("already joining", q->room));
-        if (q->has_id) answer_join(c, q->id, q->room, q->has_since);
-        return;
-    case join_result::joined:
-    case join_result::waiting:
-        break;
-    }
-    m->wants_answer = q->has_id;
-    m->request_id = q->id;
-    m->asked_since = q->has_since;
-    if (m->in->active) joined(c, m);
-}
-
-static void on_leave(conn *c, const client_request *q) {
-    membership *m = room_membership(c, q->room);
-    if (!m) return refuse(c, q, 404, about("not in", q->room));
-    if (!m->member) refused(c, m, 409, "left before the join was complete");
-    room_leave(c->on, m);
-    answer_ok(c, q);
-}
-
-static void on_publish(conn *c, const client_request *q) {
-    const char *why = nullptr;
-    membership *m = room_membership(c, q->room);
-    if (room_name_reserved(q->room))
-        return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": names with @ are reserved");
-    if (!room_may_publish(m ? m->in->rule : room_rule_find(c->on->settings, q->room), m && m->member, &why))
-        return refuse(c, q, 403, about("not allowed to publish in", q->room) + ": " + why);
-    session_publish(c, q->room, frame_copy(q->data), payload_kind::json, q->echo, q->has_id, q->id);
+    expiry_arm(c);
+    if (!q->has_id) return;
+    server_json_ok_expires(json_fresh(c), q->id, expiry_left(c));
+    json_say(c);
 }
 
 static void published(conn *c, int64_t request_id, int code) {
-    if (code == 0)
-        server_json_ok(fresh(c), request_id, view());
-    else
-        server_json_error(fresh(c), true, request_id, code,
-                          "the broker is out of reach or did not confirm it, try again");
-    say(c);
+    if (code == 0) return json_ok(c, true, request_id);
+    json_error(c, true, request_id, code, "the broker is out of reach or did not confirm it, try again");
 }
 
 static void on_ping(conn *c, const client_request *q) {
-    server_json_pong(fresh(c), q->has_id, q->id);
-    say(c);
+    server_json_pong(json_fresh(c), q->has_id, q->id);
+    json_say(c);
 }
 
 static bool room_named(conn *c, const client_request *q) {
@@ -128,36 +77,35 @@ static bool room_named(conn *c, const client_request *q) {
 static void act(conn *c, const client_request *q) {
     switch (q->op) {
     case client_op::join:
-        if (room_named(c, q)) on_join(c, q);
+        if (room_named(c, q)) json_join(c, q);
         return;
     case client_op::leave:
-        if (room_named(c, q)) on_leave(c, q);
+        if (room_named(c, q)) json_leave(c, q);
         return;
     case client_op::publish:
-        if (room_named(c, q)) on_publish(c, q);
+        if (room_named(c, q)) json_publish(c, q);
         return;
     case client_op::ping:
         return on_ping(c, q);
     case client_op::call:
-        return refuse(c, q, 501, "call: this server asks no backend");
+        return on_call(c, q);
     case client_op::members:
         return refuse(c, q, 501, "members: this server keeps no presence");
     case client_op::auth:
-        return refuse(c, q, 501, "auth: this server checks no tokens");
+        return on_auth(c, q);
     case client_op::unknown:
         return refuse(c, q, 400, "unknown type \"" + std::string(q->type.substr(0, 64)) + "\"");
     }
 }
 
-static void message(conn *c, uint8_t opcode, char *data, size_t size) {
-    if (opcode != ws_text) return websocket_close(c, 1003, "the JSON protocol takes text frames");
+static void read(conn *c, uint8_t, char *data, size_t size) {
     client_request q;
     error e;
     switch (client_json_parse(c->on->reader, view(data, size), &q, &e)) {
     case client_parse::ok:
         return act(c, &q);
     case client_parse::bad_member:
-        return answer_error(c, q.has_id, q.id, 400, e.text);
+        return json_error(c, q.has_id, q.id, 400, e.text);
     case client_parse::not_an_object: {
         std::string reason = std::string("not a protocol object: ") + e.text;
         return websocket_close(c, 4400, view(reason).substr(0, 120));
@@ -165,30 +113,49 @@ static void message(conn *c, uint8_t opcode, char *data, size_t size) {
     }
 }
 
+static const chain_waiter waiter = {read, session_message_denied};
+
+static void message(conn *c, uint8_t opcode, char *data, size_t size) {
+    if (opcode != ws_text) return websocket_close(c, 1003, "the JSON protocol takes text frames");
+    if (session_message_passes(c, opcode, data, size, &waiter)) read(c, opcode, data, size);
+}
+
 // ---------------------------------------------------------------- what the server says by itself
 
 static void opened(conn *c) {
     conn_id_text id = conn_id_format(conn_id_of(c));
     view *names = static_cast<view *>(memory_get((c->room_count + 1) * sizeof(view)));
-    size_t count = 0;
+    server_welcome w = {};
+    w.conn = id;
+    w.ping_seconds = c->route->ping_interval / 1000;
+    w.rooms = names;
     for (const membership *m = c->rooms; m; m = m->next)
-        names[count++] = room_name(m->in);
-    server_json_welcome(fresh(c), id, c->route->ping_interval / 1000, names, count);
+        if (!room_name_reserved(room_name(m->in))) names[w.room_count++] = room_name(m->in);
+    if (client *who = c->client) {
+        w.user = who->user;
+        w.info = who->info;
+        w.expires_in = expiry_left(c);
+        if (who->has_greeting) (who->greeting_binary ? w.data64 : w.data) = who->greeting;
+    }
+    server_json_welcome(json_fresh(c), &w);
     free(names);
-    say(c);
+    json_say(c);
+    if (!c->client) return;
+    c->client->has_greeting = false;
+    std::string().swap(c->client->greeting);
 }
 
 static void removed(conn *c, view room, const char *reason) {
-    server_json_removed(fresh(c), room, reason);
-    say(c);
+    server_json_removed(json_fresh(c), room, reason);
+    json_say(c);
 }
 
 static void bye(conn *c, uint16_t code, view reason, bool reconnect, uint64_t after_ms) {
-    server_json_bye(fresh(c), code, reason, reconnect, after_ms);
-    say(c);
+    server_json_bye(json_fresh(c), code, reason, reconnect, after_ms);
+    json_say(c);
 }
 
-const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, joined,
-                                  refused,          published, removed, bye};
+const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, json_joined,
+                                  json_refused,     published, removed, bye};
 
 } // namespace belfry

@@ -37,6 +37,10 @@ const route *route_find(const relay_settings *s, view path, view host, bool *oth
     return best;
 }
 
+const upstream_settings *route_upstream(const relay_settings *s, const route *r) {
+    return r->upstream_index < 0 ? nullptr : &s->upstreams[static_cast<size_t>(r->upstream_index)];
+}
+
 const room_rule *room_rule_find(const relay_settings *s, view name) {
     for (const room_rule &r : s->rooms)
         if (room_pattern_match(r.pattern, name)) return &r;

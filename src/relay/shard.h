@@ -14,11 +14,16 @@
 #include "relay/settings.h"
 
 #include <atomic>
+#include <mutex>
+#include <vector>
 
 namespace belfry {
 
 struct conn;
 struct conn_phase;
+struct module_resume;
+struct notifier;
+struct upstream;
 
 inline constexpr size_t shards_max = 64; // worker threads: a room's mask is one word
 
@@ -26,9 +31,10 @@ struct shard {
     uint8_t index;
     const relay_settings *settings; // borrowed
     struct loop *loop;              // owned
-    struct wheel wheel;
-    mailbox inbox;  // node to worker; this thread consumes
-    mailbox outbox; // worker to node; this thread produces
+    struct wheel wheel;             // of conn::timer
+    struct wheel deadlines;         // of struct deadline (net/deadline.h)
+    mailbox inbox;                  // node to worker; this thread consumes
+    mailbox outbox;                 // worker to node; this thread produces
     // Bytes of letters on their way to the node: added here, taken off by the node when it has passed them on.
     std::atomic<int64_t> outbox_bytes;
     const std::atomic<bool> *node_stalled; // borrowed: the node wants to be woken when deliveries were made
@@ -48,6 +54,15 @@ struct shard {
     link again;                    // have bytes inside the TLS object, or were resumed: read next turn
     link paused;                   // wait for the outbox to drain
     const conn_phase *first_phase; // borrowed: what a new connection starts as
+    void (*release)(conn *c);      // frees what upper nouns keep with a connection: at its end, or when it lingers
+
+    // The edge.
+    slab exchange_slab;
+    upstream **upstreams;                // owned, in the order of settings->upstreams
+    struct notifier *notifier;           // owned
+    void **module_workers;               // owned: what modules' worker_new made, in the order of settings->modules
+    std::mutex resume_lock;              // guards resumes alone; taken by host->resume, which is no data path
+    std::vector<module_resume> *resumes; // owned: from other threads, carried out once a turn
 
     // Output.
     bool

@@ -2,6 +2,7 @@
 #include "relay/websocket.h"
 
 #include "base/log.h"
+#include "relay/notify.h"
 #include "relay/room.h"
 #include "relay/session.h"
 
@@ -57,8 +58,8 @@ static void log_slow(const conn *c) {
     static log_limit limit;
     uint64_t held = 0;
     if (log_limit_pass(&limit, &held))
-        log_info("slow consumer: %s has %u bytes waiting, closed with 4413 (%llu more not shown)", c->peer,
-                 c->outq.bytes, static_cast<unsigned long long>(held));
+        log_info("slow consumer: %s has %u bytes waiting, closed with 4413 (%llu more not shown)",
+                 conn_peer_text(c).text, c->outq.bytes, static_cast<unsigned long long>(held));
 }
 
 void websocket_close_slow(conn *c) {
@@ -96,8 +97,8 @@ static void fail(conn *c, uint16_t code, const char *why) {
     static log_limit limit;
     uint64_t held = 0;
     if (log_limit_pass(&limit, &held))
-        log_info("websocket: %s violates the protocol: %s, closed with %u (%llu more not shown)", c->peer, why, code,
-                 static_cast<unsigned long long>(held));
+        log_info("websocket: %s violates the protocol: %s, closed with %u (%llu more not shown)",
+                 conn_peer_text(c).text, why, code, static_cast<unsigned long long>(held));
     if (fence(c, code, why)) return;
     if (!c->close_sent) send_close(c, code, why);
     conn_linger(c);
@@ -180,7 +181,7 @@ static char *bytes(conn *c, char *begin, char *end) {
 }
 
 static void eof(conn *c, const char *why) {
-    log_debug("websocket: %s: %s", c->peer, why);
+    log_debug("websocket: %s: %s", conn_peer_text(c).text, why);
     if (!c->close_code) {
         c->close_code = 1006;
         counters_close(&c->on->count, 1006); // never on the wire (section 7.4.1), only counted
@@ -229,7 +230,12 @@ static void deadline(conn *c) {
     arm(c);
 }
 
-const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, room_leave_all};
+static void closed(conn *c) {
+    room_leave_all(c);
+    notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
+}
+
+const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr};
 
 void websocket_open(conn *c) {
     conn_set_phase(c, &websocket_phase);

@@ -3,15 +3,22 @@
 
 #include "base/log.h"
 #include "relay/admission.h"
+#include "relay/chain.h"
+#include "relay/expiry.h"
 #include "relay/fanout.h"
+#include "relay/notify.h"
 #include "relay/publish_job.h"
 #include "relay/query.h"
 #include "relay/session.h"
+#include "relay/upstream.h"
+#include "relay/tunnel.h"
 #include "relay/websocket.h"
 
 #include <signal.h>
 #include <stdlib.h>
+#include <string>
 #include <unistd.h>
+#include <vector>
 
 namespace belfry {
 
@@ -24,7 +31,8 @@ static void on_accept(int fd, const struct sockaddr *peer, socklen_t size, void 
 }
 
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
-                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled) {
+                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled,
+                 upstream_shared *const *upstreams) {
     shard *s = &w->shard;
     s->index = index;
     s->settings = settings;
@@ -32,8 +40,10 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
     s->node_stalled = node_stalled;
     s->loop = loop_new();
     s->first_phase = &head_phase;
+    s->release = admission_release;
     s->reader = json_reader_new();
     wheel_init(&s->wheel, s->loop->clock.monotonic_ms, conn_fire, s);
+    wheel_init(&s->deadlines, s->loop->clock.monotonic_ms, deadline_fire, nullptr);
     mailbox_init(&s->inbox, mailbox_capacity, s->loop);
     mailbox_init(&s->outbox, mailbox_capacity, node_loop);
     slab_init(&s->conn_slab, sizeof(conn), 65536);
@@ -41,7 +51,12 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
     slab_init(&s->membership_slab, sizeof(membership), 65536);
     for (link *l : {&s->graveyard, &s->tls_waiting, &s->again, &s->paused, &s->doomed})
         list_init(l);
+    slab_init(&s->exchange_slab, sizeof(exchange), 65536);
     table_init(&s->rooms);
+    s->upstreams = new upstream *[settings->upstreams.size()] {};
+    for (size_t i = 0; i < settings->upstreams.size(); i++)
+        s->upstreams[i] = upstream_new(s, &settings->upstreams[i], upstreams[i]);
+    s->notifier = notifier_new(s);
     loop_tick(s->loop, wheel_tick_ms);
 }
 
@@ -66,9 +81,9 @@ static void disconnect_many(shard *s, const order_letter *o) {
 
 static void join_by_order(shard *s, conn *c, const order_letter *o) {
     membership *m = nullptr;
-    if (static_cast<int64_t>(c->room_count) >= c->route->max_rooms) {
-        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms", c->peer,
-                 c->room_count);
+    if (static_cast<int64_t>(room_counted(c)) >= c->route->max_rooms) {
+        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms",
+                 conn_peer_text(c).text, room_counted(c));
         return;
     }
     if (room_join(s, c, o->room, &m) == join_result::joined) c->session->joined(c, m);
@@ -82,14 +97,38 @@ static void leave_by_order(shard *s, conn *c, const order_letter *o) {
     c->session->removed(c, o->room, "kicked");
 }
 
+static void carry_out_on(shard *s, conn *c, const order_letter *o) {
+    if (!c || c->closed || c->close_sent) return;
+    if (o->op == order_op::disconnect) return disconnect(c, o);
+    if (c->phase != &websocket_phase) return; // it is not known to anybody before its 101
+    switch (o->op) {
+    case order_op::join:
+        return join_by_order(s, c, o);
+    case order_op::leave:
+        return leave_by_order(s, c, o);
+    default:
+        return expiry_refresh(c);
+    }
+}
+
+// Who is in the user's room, or waits to be: a copy, since orders change rooms.
+static std::vector<conn *> conns_of_user(shard *s, const std::string &user) {
+    std::string name = "@user:" + user;
+    std::vector<conn *> all;
+    const room *r = room_find(s, name, hash_bytes(name));
+    if (!r) return all;
+    for (uint32_t i = 0; i < r->count; i++)
+        all.push_back(r->members[i].who);
+    for (const link *n = r->waiters.next; n != &r->waiters; n = n->next)
+        all.push_back(BELFRY_CONTAINER_OF(const_cast<link *>(n), membership, waiting)->who);
+    return all;
+}
+
 static void carry_out(shard *s, const order_letter *o) {
     if (o->op == order_op::disconnect && (o->all || o->by_room)) return disconnect_many(s, o);
-    conn *c = conn_find(s, o->conn);
-    if (!c || c->close_sent) return;
-    if (o->op == order_op::disconnect) return disconnect(c, o);
-    if (c->phase != &websocket_phase) return; // its id is not known to anybody before its 101
-    if (o->op == order_op::join) return join_by_order(s, c, o);
-    leave_by_order(s, c, o);
+    if (!o->by_user) return carry_out_on(s, conn_find(s, o->conn), o);
+    for (conn *c : conns_of_user(s, o->user)) // freed at the end of the turn at the earliest
+        carry_out_on(s, c, o);
 }
 
 // ---------------------------------------------------------------- letters
@@ -127,6 +166,15 @@ static void stop(worker *w) {
         conn *c = s->conns[i];
         if (!c || c->closed) continue;
         if (admission_refuse_waiting(c, 503, refuse_draining, "shutting down")) continue;
+        if (c->tunnel) {
+            tunnel_stop(c);
+            continue;
+        }
+        if (c->served) { // idle between two requests
+            conn_linger(c);
+            continue;
+        }
+        if (c->exchange) continue; // a proxied request: it gets its answer, with Connection: close
         if (c->phase != &websocket_phase && !c->answered && !c->stream.tls && c->rest.size == 0)
             conn_abort(c); // has asked nothing yet
     }
@@ -186,6 +234,11 @@ static void read_letter(worker *w, letter *l) {
     case letter_type::answer:
         on_answer(s, as<answer_letter>(l));
         delete as<answer_letter>(l);
+        return;
+    case letter_type::occupied:
+    case letter_type::vacated:
+        notify_room(s, l->type == letter_type::occupied ? notify_occupied : notify_vacated, as<room_letter>(l)->room);
+        delete as<room_letter>(l);
         return;
     case letter_type::fence:
         if (conn *c = conn_find(s, as<fence_letter>(l)->from)) websocket_fenced(c);
@@ -249,7 +302,9 @@ static void turn(worker *w) {
     shard *s = &w->shard;
     loop_turn(s->loop, !work_left(s));
     read_letters(w);
+    chain_run_resumes(s);
     wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
+    wheel_advance(&s->deadlines, s->loop->clock.monotonic_ms);
     conn_start_waiting(s);
     conn_run_again(s);
     fanout_flush(s);
@@ -257,7 +312,8 @@ static void turn(worker *w) {
     conn_bury(s);
     if (s->scratch.capacity > scratch_keep) buffer_free(&s->scratch);
     s->count.turns++;
-    if (s->draining && s->live == 0) s->ending = true;
+    if (s->draining && s->live == 0) notifier_close(s->notifier);
+    if (s->draining && s->live == 0 && notifier_idle(s->notifier)) s->ending = true;
 }
 
 static void say_stopped(shard *s) {
@@ -270,11 +326,13 @@ static void say_stopped(shard *s) {
 
 static void *run(void *context) {
     auto *w = static_cast<worker *>(context);
+    chain_worker_start(&w->shard);
     while (!w->shard.ending)
         turn(w);
     while (w->shard.live) // what kill closed
         turn(w);
     close_listeners(w);
+    chain_worker_stop(&w->shard);
     say_stopped(&w->shard);
     return nullptr;
 }
@@ -321,6 +379,8 @@ static void drop_letter(letter *l) {
         return drop_message(as<message>(l));
     case letter_type::active:
     case letter_type::refused:
+    case letter_type::occupied:
+    case letter_type::vacated:
         delete as<room_letter>(l);
         return;
     case letter_type::order:
@@ -350,11 +410,16 @@ void worker_drain(worker *w) {
 void worker_destroy(worker *w) {
     shard *s = &w->shard;
     delete[] w->listeners;
+    notifier_free(s->notifier);
+    for (size_t i = 0; i < s->settings->upstreams.size(); i++)
+        upstream_free(s->upstreams[i]);
+    delete[] s->upstreams;
     mailbox_destroy(&s->inbox);
     mailbox_destroy(&s->outbox);
     slab_destroy(&s->conn_slab);
     slab_destroy(&s->chunk_slab);
     slab_destroy(&s->membership_slab);
+    slab_destroy(&s->exchange_slab);
     table_destroy(&s->rooms);
     json_reader_free(s->reader);
     buffer_free(&s->scratch);

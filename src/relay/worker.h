@@ -10,6 +10,8 @@
 
 namespace belfry {
 
+struct upstream_shared;
+
 struct worker_listener {
     listener accepting;
     struct worker *of;                 // borrowed
@@ -32,9 +34,11 @@ struct worker_socket {
 
 inline constexpr uint32_t mailbox_capacity = 8192; // entries a direction
 
-// Main thread: prepares worker `index`, whose outbox rings the node's loop. Nothing runs yet.
+// Main thread: prepares worker `index`, whose outbox rings the node's loop. Nothing runs yet. `upstreams`: one for each
+// of settings->upstreams, borrowed until worker_destroy.
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
-                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled);
+                 std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled,
+                 upstream_shared *const *upstreams = nullptr);
 // Main thread: starts the thread, which accepts on these sockets. False where the thread can't be made.
 [[nodiscard]] bool worker_start(worker *w, const worker_socket *sockets, size_t count);
 // Main thread: waits for the thread's end (it ends by a stop or kill letter).

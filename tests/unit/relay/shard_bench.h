@@ -143,13 +143,13 @@ inline int bench_end(void **) {
     return live || rooms || memberships || message_bytes_in_flight() ? 1 : 0;
 }
 
-struct client {
+struct test_client {
     conn *at;
     int fd;
 };
 
 // Accepted, but nothing was asked yet.
-inline client connect_client() {
+inline test_client connect_client() {
     shard *s = the_shard();
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) != 0) fatal("no socket pair");
@@ -163,8 +163,8 @@ inline client connect_client() {
 }
 
 // In the WebSocket phase, in no room.
-inline client open_client(wire_form form) {
-    client c = connect_client();
+inline test_client open_client(wire_form form) {
+    test_client c = connect_client();
     c.at->route = &bench->way;
     c.at->session = form == form_json ? &session_json : &session_raw;
     c.at->form = form;
@@ -198,7 +198,7 @@ inline message *make_message(view room, view payload, payload_kind kind, const v
 }
 
 // What is in the client's socket now.
-inline std::string received(const client &c) {
+inline std::string received(const test_client &c) {
     std::string all;
     char some[65536];
     ssize_t n;
@@ -207,7 +207,7 @@ inline std::string received(const client &c) {
     return all;
 }
 
-inline bool at_end(const client &c) {
+inline bool at_end(const test_client &c) {
     char one;
     return recv(c.fd, &one, 1, MSG_DONTWAIT) == 0;
 }
@@ -239,7 +239,7 @@ inline std::string client_frame(unsigned char first, const std::string &payload)
 }
 
 // The client sends this, the shard reads it and writes what it answers.
-inline void send_bytes(const client &c, const std::string &all) {
+inline void send_bytes(const test_client &c, const std::string &all) {
     if (send(c.fd, all.data(), all.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(all.size())) fatal("a full socket");
     turn();
 }

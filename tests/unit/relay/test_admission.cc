@@ -57,12 +57,12 @@ std::string refusal(const std::string &status, const std::string &why, const std
            "\r\n" + extra + "\r\n" + body;
 }
 
-std::string id_of(const client &c) {
+std::string id_of(const test_client &c) {
     conn_id_text id = conn_id_format(conn_id_of(c.at));
     return std::string(view(id));
 }
 
-std::string welcome(const client &c, const std::string &rooms) {
+std::string welcome(const test_client &c, const std::string &rooms) {
     return server_frame(text,
                         "{\"type\":\"welcome\",\"conn\":\"" + id_of(c) + "\",\"ping\":25,\"rooms\":{" + rooms + "}}");
 }
@@ -76,7 +76,7 @@ uint64_t refused_all() {
 
 void assert_refused(const std::string &asked, const std::string &answer, refuse_reason reason) {
     uint64_t before = the_shard()->count.refused[reason], all = refused_all();
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, asked);
     assert_bytes(received(c), answer);
     assert_true(at_end(c));
@@ -88,7 +88,7 @@ void assert_refused(const std::string &asked, const std::string &answer, refuse_
 // ---------------------------------------------------------------- 101
 
 void a_good_handshake_is_answered_101(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/ws"));
     assert_bytes(received(c), accepted() + welcome(c, ""));
     assert_int_equal(the_shard()->count.handshakes, 1);
@@ -101,7 +101,7 @@ void a_good_handshake_is_answered_101(void **) {
 }
 
 void a_head_may_come_byte_by_byte(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     std::string all = head("/ws");
     for (char byte : all.substr(0, all.size() - 1))
         send_bytes(c, std::string(1, byte));
@@ -111,7 +111,7 @@ void a_head_may_come_byte_by_byte(void **) {
 }
 
 void the_subprotocol_decides_the_form(void **) {
-    client raw = connect_client(), json = connect_client(), by_route = connect_client(), unknown = connect_client();
+    test_client raw = connect_client(), json = connect_client(), by_route = connect_client(), unknown = connect_client();
     send_bytes(raw, head("/ws", "Sec-WebSocket-Protocol: other, belfry.v1.raw, belfry.v1.json\r\n"));
     assert_bytes(received(raw), accepted("belfry.v1.raw"));
     assert_int_equal(raw.at->form, form_raw);
@@ -151,7 +151,7 @@ void each_refusal_has_its_status_and_its_count(void **) {
 }
 
 void half_a_request_gets_408_at_its_deadline(void **) {
-    client half = connect_client(), silent = connect_client();
+    test_client half = connect_client(), silent = connect_client();
     send_bytes(half, "GET /ws HTTP/1.1\r\n");
     advance(9999);
     assert_bytes(received(half), "");
@@ -165,7 +165,7 @@ void half_a_request_gets_408_at_its_deadline(void **) {
 
 void above_max_connections_it_is_503(void **) {
     bench->settings.max_connections = 1;
-    client first = connect_client(), second = connect_client();
+    test_client first = connect_client(), second = connect_client();
     send_bytes(second, head("/ws"));
     assert_bytes(received(second), refusal("503 Service Unavailable", "max_connections reached", "Retry-After: 5\r\n"));
     assert_true(at_end(second));
@@ -206,7 +206,7 @@ void while_draining_it_is_503(void **) {
 void first_rooms_come_from_templates(void **) {
     the_route()->join_on_connect = {"news", "user-{query.user}", "own:{conn}", "news"};
     the_route()->max_rooms = 3;
-    client c = connect_client();
+    test_client c = connect_client();
     std::string own = "own:" + id_of(c);
     send_bytes(c, head("/ws?user=a%2Db&room=ignored"));
     std::vector<seen_letter> wants = letters();
@@ -234,7 +234,7 @@ void first_rooms_come_from_templates(void **) {
 // What the client sends behind its request is a frame of the session, however long the rooms take.
 void what_follows_the_head_waits_for_the_101(void **) {
     the_route()->join_on_connect = {"news"};
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/ws") + client_frame(text, "{\"type\":\"ping\",\"id\":1}"));
     send_bytes(c, client_frame(text, "{\"type\":\"ping\",\"id\":2}"));
     assert_bytes(received(c), "");
@@ -248,7 +248,7 @@ void what_follows_the_head_waits_for_the_101(void **) {
 }
 
 void raw_clients_name_rooms_in_the_query(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/raw?room=a%7E&other=1&room=b"));
     assert_int_equal(letters().size(), 2);
     assert_bytes(bench->letters[0].room, "a~");
@@ -268,14 +268,14 @@ void a_template_does_not_lend_the_operators_rights(void **) {
     assert_refused(head("/ws?x=1"), refusal("403 Forbidden", "not allowed to join a room that was asked for"),
                    refuse_room);
     the_route()->join_on_connect = {"closed-1"};
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/ws"));
     assert_bytes(letters().at(0).room, "closed-1");
 }
 
 void a_full_room_is_503(void **) {
     the_route()->join_on_connect = {"other", "single"};
-    client in = open_client(form_raw);
+    test_client in = open_client(form_raw);
     enter(in.at, "single");
     assert_refused(head("/ws"), refusal("503 Service Unavailable", "a room is full", "Retry-After: 5\r\n"),
                    refuse_room);
@@ -284,7 +284,7 @@ void a_full_room_is_503(void **) {
 
 void a_room_that_the_broker_refuses_is_503(void **) {
     the_route()->join_on_connect = {"news", "more"};
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/ws"));
     std::vector<seen_letter> wants = letters();
     room_refused(the_shard(), "news", wants.at(0).serial, admission_room_refused);
@@ -302,7 +302,7 @@ void a_room_that_the_broker_refuses_is_503(void **) {
 
 void a_broker_that_does_not_answer_is_503_at_the_deadline(void **) {
     the_route()->join_on_connect = {"news"};
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, head("/ws"));
     advance(9999);
     assert_bytes(received(c), "");
@@ -315,7 +315,7 @@ void a_broker_that_does_not_answer_is_503_at_the_deadline(void **) {
 
 void a_drain_refuses_who_waits(void **) {
     the_route()->join_on_connect = {"news"};
-    client told = connect_client(), late = connect_client(), in = open_client(form_json);
+    test_client told = connect_client(), late = connect_client(), in = open_client(form_json);
     send_bytes(told, head("/ws"));
     send_bytes(late, head("/ws"));
     the_shard()->draining = true;
@@ -331,7 +331,7 @@ void a_drain_refuses_who_waits(void **) {
 }
 
 void who_leaves_before_the_answer_is_counted_as_gone(void **) {
-    client asking = connect_client();
+    test_client asking = connect_client();
     send_bytes(asking, "GET");
     shutdown(asking.fd, SHUT_WR);
     turn();

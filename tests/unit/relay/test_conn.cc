@@ -17,7 +17,7 @@ namespace {
 
 // A phase of lines: takes whole ones and notes what it was given. "!" pauses, "<" goes on in another phase, "." ends.
 std::string taken, others_taken, ended;
-int closes, deadlines;
+int closes, deadlines, flushes;
 
 char *other_bytes(conn *, char *begin, char *end) {
     others_taken.append(begin, end);
@@ -33,7 +33,10 @@ void note_deadline(conn *) {
 void note_close(conn *) {
     closes++;
 }
-const conn_phase other_phase = {"other", other_bytes, note_eof, note_deadline, nullptr};
+void note_flushed(conn *) {
+    flushes++;
+}
+const conn_phase other_phase = {"other", other_bytes, note_eof, note_deadline, nullptr, nullptr};
 
 char *line_bytes(conn *c, char *begin, char *end) {
     for (char *at = begin; at < end; at++) {
@@ -46,23 +49,23 @@ char *line_bytes(conn *c, char *begin, char *end) {
     }
     return begin;
 }
-const conn_phase line_phase = {"line", line_bytes, note_eof, note_deadline, note_close};
+const conn_phase line_phase = {"line", line_bytes, note_eof, note_deadline, note_close, note_flushed};
 
 int begin(void **state) {
     bench_begin(state);
     taken = others_taken = ended = "";
-    closes = deadlines = 0;
+    closes = deadlines = flushes = 0;
     the_shard()->first_phase = &line_phase;
     return 0;
 }
 
-bool queue_text(const client &c, const std::string &bytes) {
+bool queue_text(const test_client &c, const std::string &bytes) {
     return conn_send(c.at, frame_copy(bytes));
 }
 
 // The socket takes no more; what was queued is far larger than it.
 constexpr size_t much = 4 << 20;
-void block(const client &c) {
+void block(const test_client &c) {
     c.at->send_queue = 2 * much;
     assert_true(queue_text(c, std::string(much, 'x')));
     turn();
@@ -72,7 +75,7 @@ void block(const client &c) {
 }
 
 // All that comes while the socket drains, at least `size` bytes.
-std::string drain(const client &c, size_t size) {
+std::string drain(const test_client &c, size_t size) {
     std::string got;
     for (int i = 0; i < 1000 && got.size() < size; i++) {
         got += received(c);
@@ -92,11 +95,11 @@ void assert_freed_after(uint64_t ms) {
 // ---------------------------------------------------------------- accept
 
 void an_accepted_connection_is_counted_and_found(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     assert_int_equal(the_shard()->count.accepted, 1);
     assert_int_equal(the_shard()->live, 1);
     assert_int_equal(bench->live.load(), 1);
-    assert_string_equal(c.at->peer, "unix:");
+    assert_string_equal(conn_peer_text(c.at).text, "unix:");
     conn_id id = conn_id_of(c.at);
     assert_ptr_equal(conn_find(the_shard(), id), c.at);
     assert_null(conn_find(the_shard(), {id.worker, id.slot, id.tag ^ 1}));
@@ -105,7 +108,7 @@ void an_accepted_connection_is_counted_and_found(void **) {
 }
 
 void slots_are_used_again_with_new_tags(void **) {
-    client a = connect_client(), b = connect_client();
+    test_client a = connect_client(), b = connect_client();
     conn_id first = conn_id_of(a.at), second = conn_id_of(b.at);
     assert_int_not_equal(first.slot, second.slot);
     conn_abort(a.at);
@@ -114,7 +117,7 @@ void slots_are_used_again_with_new_tags(void **) {
     turn();
     assert_int_equal(the_shard()->live, 1);
     assert_int_equal(bench->live.load(), 1);
-    client again = connect_client();
+    test_client again = connect_client();
     conn_id third = conn_id_of(again.at);
     assert_int_equal(third.slot, first.slot);
     assert_true(third.tag != first.tag);
@@ -139,7 +142,7 @@ void slots_grow(void **) {
 // ---------------------------------------------------------------- reading
 
 void what_is_left_over_comes_again_with_more_behind_it(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, "one\ntw");
     assert_bytes(taken, "one\n");
     assert_int_equal(c.at->rest.size, 2);
@@ -153,7 +156,7 @@ void what_is_left_over_comes_again_with_more_behind_it(void **) {
 }
 
 void a_pause_stops_and_a_resume_feeds_the_rest(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, "!\n!\nthr");
     assert_bytes(taken, "!\n");
     send_bytes(c, "ee\n");
@@ -174,10 +177,67 @@ void a_pause_stops_and_a_resume_feeds_the_rest(void **) {
     assert_int_equal(the_shard()->live, 0);
 }
 
+// ---------------------------------------------------------------- the PROXY header
+
+const std::string v1 = "PROXY TCP4 192.0.2.7 198.51.100.1 4000 443\r\n";
+
+void the_proxy_header_names_the_client(void **) {
+    bench->settings.listeners[0].proxy_protocol = true;
+    test_client c = connect_client();
+    send_bytes(c, v1 + "one\n");
+    turn();
+    assert_bytes(taken, "one\n");
+    assert_string_equal(conn_peer_text(c.at).text, "192.0.2.7");
+}
+
+void a_proxy_header_may_come_byte_by_byte(void **) {
+    bench->settings.listeners[0].proxy_protocol = true;
+    test_client c = connect_client();
+    for (char byte : v1)
+        send_bytes(c, std::string(1, byte));
+    assert_int_equal(c.at->rest.capacity, 0);
+    send_bytes(c, "one\n");
+    assert_bytes(taken, "one\n");
+    assert_string_equal(conn_peer_text(c.at).text, "192.0.2.7");
+}
+
+void without_its_proxy_header_a_connection_is_dropped(void **) {
+    bench->settings.listeners[0].proxy_protocol = true;
+    test_client other = connect_client(), half = connect_client(), gone = connect_client();
+    send_bytes(other, "one\n");
+    assert_true(at_end(other));
+    assert_int_equal(the_shard()->count.refused[refuse_preface], 1);
+    send_bytes(half, "PROXY TCP4");
+    shutdown(gone.fd, SHUT_WR);
+    turn();
+    assert_true(at_end(gone));
+    assert_int_equal(the_shard()->count.refused[refuse_gone], 1);
+    assert_false(at_end(half));
+    advance(10100);
+    assert_true(at_end(half));
+    assert_int_equal(the_shard()->count.refused[refuse_timeout], 1);
+    assert_bytes(taken, "");
+    assert_int_equal(the_shard()->live, 0);
+}
+
+void the_phase_hears_that_all_is_written(void **) {
+    test_client c = connect_client();
+    assert_true(conn_send(c.at, frame_copy("hello")));
+    assert_int_equal(flushes, 0);
+    turn();
+    assert_int_equal(flushes, 1);
+    assert_bytes(received(c), "hello");
+    conn_flush(c.at);
+    turn();
+    assert_true(conn_send(c.at, frame_copy(std::string(60000, 'x'))));
+    turn();
+    assert_true(flushes >= 2);
+}
+
 // ---------------------------------------------------------------- the end of the client's side
 
 void an_end_comes_behind_the_last_bytes(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     send_bytes(c, "!\none\nhalf");
     shutdown(c.fd, SHUT_WR);
     turn();
@@ -194,20 +254,20 @@ void an_end_comes_behind_the_last_bytes(void **) {
 
 // Nobody reads past it: each phase ends the connection in its way.
 void an_end_in_each_phase_is_an_end(void **) {
-    client lines = connect_client(), other = connect_client(), websocket = open_client(form_raw);
-    client lingering = connect_client();
+    test_client lines = connect_client(), other = connect_client(), websocket = open_client(form_raw);
+    test_client lingering = connect_client();
     the_shard()->first_phase = &head_phase;
-    client head = connect_client();
+    test_client head = connect_client();
     conn_set_phase(other.at, &other_phase);
     conn_linger(lingering.at);
-    for (client each : {lines, other, websocket, lingering, head})
+    for (test_client each : {lines, other, websocket, lingering, head})
         shutdown(each.fd, SHUT_WR);
     turn();
     assert_bytes(ended, "eof eof ");
     assert_int_equal(the_shard()->live, 0);
     assert_int_equal(closed_with(1006), 1);
     assert_int_equal(the_shard()->count.refused[refuse_gone], 1);
-    for (client each : {lines, other, websocket, lingering, head})
+    for (test_client each : {lines, other, websocket, lingering, head})
         assert_true(at_end(each));
 }
 
@@ -217,7 +277,7 @@ void an_end_in_each_phase_is_an_end(void **) {
 void who_waits_for_tls_is_closed_at_its_deadline(void **) {
     char nothing;
     bench->settings.listeners[0].context = reinterpret_cast<tls_context *>(&nothing);
-    client waiting = connect_client(), silent = connect_client();
+    test_client waiting = connect_client(), silent = connect_client();
     send_bytes(waiting, "\x16");
     assert_false(list_empty(&the_shard()->tls_waiting));
     assert_false(conn_may_start(the_shard()));
@@ -231,7 +291,7 @@ void who_waits_for_tls_is_closed_at_its_deadline(void **) {
 // ---------------------------------------------------------------- writing
 
 void a_queue_is_bounded(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     c.at->send_queue = 1000;
     // An answer may take one control frame (125 bytes) and its cost more than a delivery.
     assert_true(queue_text(c, std::string(1000 + 125, 'a')));
@@ -245,7 +305,7 @@ void a_queue_is_bounded(void **) {
 }
 
 void to_who_is_over_nothing_is_owed(void **) {
-    client closed = connect_client(), shut = connect_client();
+    test_client closed = connect_client(), shut = connect_client();
     conn_abort(closed.at);
     conn_linger(shut.at);
     assert_true(queue_text(closed, "x"));
@@ -256,7 +316,7 @@ void to_who_is_over_nothing_is_owed(void **) {
 }
 
 void a_full_socket_is_written_when_it_drains(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     block(c);
     assert_null(the_shard()->dirty_first); // the writable event flushes, no turn is spent on it
     assert_true(queue_text(c, "end"));
@@ -267,7 +327,7 @@ void a_full_socket_is_written_when_it_drains(void **) {
 }
 
 void a_client_that_takes_nothing_more_is_closed(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     shutdown(c.fd, SHUT_RD); // writing fails with EPIPE
     assert_true(queue_text(c, "x"));
     turn();
@@ -279,7 +339,7 @@ void a_client_that_takes_nothing_more_is_closed(void **) {
 // ---------------------------------------------------------------- lingering
 
 void a_linger_writes_then_shuts_then_waits(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     assert_true(queue_text(c, "last words"));
     send_bytes(c, ".\nnot a line for anybody\n");
     assert_bytes(taken, ".\n");
@@ -301,7 +361,7 @@ void a_linger_writes_then_shuts_then_waits(void **) {
 void a_linger_ends_after_2_s_or_5_with_a_queue(void **) {
     conn_linger(connect_client().at);
     assert_freed_after(2000);
-    client c = connect_client();
+    test_client c = connect_client();
     block(c);
     conn_linger(c.at);
     assert_freed_after(5000);
@@ -311,7 +371,7 @@ void a_linger_ends_after_2_s_or_5_with_a_queue(void **) {
 
 // The client's side has ended, but it may still read: all is written first.
 void a_linger_after_the_clients_end_still_writes_all(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     block(c);
     conn_linger(c.at);
     shutdown(c.fd, SHUT_WR);
@@ -322,7 +382,7 @@ void a_linger_after_the_clients_end_still_writes_all(void **) {
 }
 
 void a_linger_throws_4_mib_away_at_the_most(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     conn_linger(c.at);
     const std::string some(65536, 'x');
     for (int i = 0; i < 200; i++) {
@@ -339,7 +399,7 @@ void a_linger_throws_4_mib_away_at_the_most(void **) {
 // ---------------------------------------------------------------- aborting
 
 void an_abort_frees_at_the_end_of_the_turn(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     assert_true(queue_text(c, "never sent"));
     assert_true(queue_text(c, "nor this"));
     send(c.fd, "half", 4, MSG_NOSIGNAL);
@@ -359,7 +419,7 @@ void an_abort_frees_at_the_end_of_the_turn(void **) {
 }
 
 void a_deadline_replaces_the_one_before(void **) {
-    client c = connect_client();
+    test_client c = connect_client();
     conn_set_deadline(c.at, 500);
     conn_set_deadline(c.at, 3000);
     advance(2999);
@@ -381,6 +441,10 @@ int main() {
         with_bench(slots_grow),
         with_bench(what_is_left_over_comes_again_with_more_behind_it),
         with_bench(a_pause_stops_and_a_resume_feeds_the_rest),
+        with_bench(the_proxy_header_names_the_client),
+        with_bench(a_proxy_header_may_come_byte_by_byte),
+        with_bench(without_its_proxy_header_a_connection_is_dropped),
+        with_bench(the_phase_hears_that_all_is_written),
         with_bench(an_end_comes_behind_the_last_bytes),
         with_bench(an_end_in_each_phase_is_an_end),
         with_bench(who_waits_for_tls_is_closed_at_its_deadline),

@@ -18,8 +18,8 @@ constexpr unsigned char text = 0x81, binary = 0x82, close_frame = 0x88;
 const std::string slow_close = server_frame(close_frame, "\x11\x3dslow consumer"); // 4413
 
 void members_get_the_form_that_they_speak(void **) {
-    client a = open_client(form_json), b = open_client(form_raw), c = open_client(form_json);
-    for (client each : {a, b, c})
+    test_client a = open_client(form_json), b = open_client(form_raw), c = open_client(form_json);
+    for (test_client each : {a, b, c})
         enter(each.at, "news");
     uint64_t encodes = message_encodes();
     message *m = make_message("news", "{\"a\":1}", payload_kind::any);
@@ -36,7 +36,7 @@ void members_get_the_form_that_they_speak(void **) {
 }
 
 void bytes_come_as_base64_or_as_they_are(void **) {
-    client a = open_client(form_json), b = open_client(form_raw);
+    test_client a = open_client(form_json), b = open_client(form_raw);
     enter(a.at, "news");
     enter(b.at, "news");
     deliver(make_message("news", "\xff\xfe", payload_kind::any));
@@ -47,7 +47,7 @@ void bytes_come_as_base64_or_as_they_are(void **) {
 }
 
 void a_form_that_nobody_reads_is_not_made(void **) {
-    client b = open_client(form_raw);
+    test_client b = open_client(form_raw);
     enter(b.at, "news");
     uint64_t encodes = message_encodes();
     deliver(make_message("empty", "1", payload_kind::any));
@@ -57,7 +57,7 @@ void a_form_that_nobody_reads_is_not_made(void **) {
 }
 
 void only_the_rooms_members_get_it(void **) {
-    client in = open_client(form_raw), out = open_client(form_raw), waiting = open_client(form_raw);
+    test_client in = open_client(form_raw), out = open_client(form_raw), waiting = open_client(form_raw);
     enter(in.at, "news");
     enter(out.at, "other");
     membership *m;
@@ -77,8 +77,8 @@ void only_the_rooms_members_get_it(void **) {
 }
 
 void who_is_excepted_is_left_out(void **) {
-    client a = open_client(form_raw), b = open_client(form_raw), c = open_client(form_raw);
-    for (client each : {a, b, c})
+    test_client a = open_client(form_raw), b = open_client(form_raw), c = open_client(form_raw);
+    for (test_client each : {a, b, c})
         enter(each.at, "news");
     conn_id_text ida = conn_id_format(conn_id_of(a.at)), idc = conn_id_format(conn_id_of(c.at));
     conn_id stranger = conn_id_of(b.at);
@@ -97,9 +97,9 @@ void who_is_excepted_is_left_out(void **) {
 }
 
 void at_all_is_everybody_who_is_open(void **) {
-    client member = open_client(form_raw), roomless = open_client(form_json);
-    client early = connect_client(); // has not asked for anything yet
-    client gone = open_client(form_raw);
+    test_client member = open_client(form_raw), roomless = open_client(form_json);
+    test_client early = connect_client(); // has not asked for anything yet
+    test_client gone = open_client(form_raw);
     enter(member.at, "news");
     conn_abort(gone.at);
     message *m = make_message("@all", "1", payload_kind::any);
@@ -112,7 +112,7 @@ void at_all_is_everybody_who_is_open(void **) {
 }
 
 void at_conn_is_that_one(void **) {
-    client a = open_client(form_raw), b = open_client(form_raw);
+    test_client a = open_client(form_raw), b = open_client(form_raw);
     message *m = make_message(conn_room(b.at), "1", payload_kind::any);
     deliver(m);
     deliver(make_message("@conn:", "2", payload_kind::any));
@@ -126,12 +126,12 @@ void at_conn_is_that_one(void **) {
 
 // The next one in a slot has another id.
 void at_conn_of_a_closed_one_reaches_nobody(void **) {
-    client old = open_client(form_raw);
+    test_client old = open_client(form_raw);
     std::string name = conn_room(old.at);
     conn_abort(old.at);
     deliver(make_message(name, "1", payload_kind::any));
     turn();
-    client heir = open_client(form_raw);
+    test_client heir = open_client(form_raw);
     assert_int_equal(heir.at->slot, 0);
     message *m = make_message(name, "2", payload_kind::any);
     deliver(m);
@@ -141,7 +141,7 @@ void at_conn_of_a_closed_one_reaches_nobody(void **) {
 }
 
 void nothing_follows_a_close(void **) {
-    client a = open_client(form_raw);
+    test_client a = open_client(form_raw);
     enter(a.at, "news");
     deliver(make_message("news", "1", payload_kind::any));
     websocket_close(a.at, 1001, "idle");
@@ -157,8 +157,8 @@ void nothing_follows_a_close(void **) {
 
 // The members' references are taken at once, and what is not used of them is given back.
 void no_reference_is_left_over(void **) {
-    client a = open_client(form_raw), gone = open_client(form_raw), full = open_client(form_raw);
-    for (client each : {a, gone, full})
+    test_client a = open_client(form_raw), gone = open_client(form_raw), full = open_client(form_raw);
+    for (test_client each : {a, gone, full})
         enter(each.at, "news");
     enter(open_client(form_json).at, "news");
     websocket_close(gone.at, 1001, "");
@@ -176,8 +176,8 @@ void no_reference_is_left_over(void **) {
 // ---------------------------------------------------------------- writing
 
 void many_messages_are_one_write_a_connection(void **) {
-    client c[3] = {open_client(form_raw), open_client(form_json), open_client(form_raw)};
-    for (client each : c)
+    test_client c[3] = {open_client(form_raw), open_client(form_json), open_client(form_raw)};
+    for (test_client each : c)
         enter(each.at, "news");
     std::string raw, json;
     for (int i = 0; i < 100; i++) {
@@ -200,8 +200,8 @@ void many_messages_are_one_write_a_connection(void **) {
 
 void the_flush_goes_by_slices(void **) {
     constexpr uint32_t n = fanout_slice + 10;
-    client c[n];
-    for (client &each : c) {
+    test_client c[n];
+    for (test_client &each : c) {
         each = open_client(form_raw);
         enter(each.at, "news");
     }
@@ -211,14 +211,14 @@ void the_flush_goes_by_slices(void **) {
     assert_int_equal(the_shard()->loop->writes - before, fanout_slice);
     assert_false(fanout_flush(the_shard()));
     assert_int_equal(the_shard()->loop->writes - before, n);
-    for (const client &each : c)
+    for (const test_client &each : c)
         assert_bytes(received(each), server_frame(text, "1"));
 }
 
 // ---------------------------------------------------------------- slow consumers
 
 void who_overflows_is_closed_with_4413(void **) {
-    client slow = open_client(form_raw), fast = open_client(form_raw);
+    test_client slow = open_client(form_raw), fast = open_client(form_raw);
     enter(slow.at, "news");
     enter(fast.at, "news");
     slow.at->send_queue = 2 * (102 + conn_frame_cost); // two of the frames below
@@ -240,7 +240,7 @@ void who_overflows_is_closed_with_4413(void **) {
 
 // The limit is what waits, not what was ever sent.
 void the_queue_may_be_filled_to_its_last_byte(void **) {
-    client a = open_client(form_raw);
+    test_client a = open_client(form_raw);
     enter(a.at, "news");
     a.at->send_queue = 2 * (102 + conn_frame_cost);
     std::string payload(100, 'x'), both = server_frame(text, payload) + server_frame(text, payload);
@@ -256,7 +256,7 @@ void the_queue_may_be_filled_to_its_last_byte(void **) {
 
 // A frame whose first bytes are on the wire is finished: a Close in its middle would be taken for its content.
 void a_begun_frame_is_finished_before_the_close(void **) {
-    client slow = open_client(form_raw);
+    test_client slow = open_client(form_raw);
     int small = 4096;
     setsockopt(slow.at->stream.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     enter(slow.at, "news");
@@ -279,7 +279,7 @@ void a_begun_frame_is_finished_before_the_close(void **) {
 }
 
 void at_all_and_at_conn_close_who_overflows_too(void **) {
-    client a = open_client(form_raw), z = open_client(form_raw);
+    test_client a = open_client(form_raw), z = open_client(form_raw);
     a.at->send_queue = z.at->send_queue = 1 + 2 + conn_frame_cost;
     std::string name = conn_room(z.at);
     for (int i = 0; i < 2; i++) {
@@ -294,7 +294,7 @@ void at_all_and_at_conn_close_who_overflows_too(void **) {
 
 // Its reader is not slow: no queue of its size could take the message.
 void what_fits_in_no_queue_is_dropped_alone(void **) {
-    client small = open_client(form_raw), large = open_client(form_raw);
+    test_client small = open_client(form_raw), large = open_client(form_raw);
     enter(small.at, "news");
     enter(large.at, "news");
     small.at->send_queue = 200;
@@ -314,7 +314,7 @@ void what_fits_in_no_queue_is_dropped_alone(void **) {
 // A connection that was paused with bytes left over is to be read again in this turn: an overflow must not make it
 // forget that, or the client's Close waits for a deadline.
 void an_overflow_does_not_stop_reading(void **) {
-    client a = open_client(form_raw);
+    test_client a = open_client(form_raw);
     enter(a.at, "news");
     a.at->send_queue = 1 + 2 + conn_frame_cost;
     conn_pause(a.at);
@@ -329,8 +329,8 @@ void an_overflow_does_not_stop_reading(void **) {
 }
 
 void a_gap_is_told_to_json_members_of_each_room(void **) {
-    client a = open_client(form_json), b = open_client(form_raw), roomless = open_client(form_json);
-    client waiting = open_client(form_json);
+    test_client a = open_client(form_json), b = open_client(form_raw), roomless = open_client(form_json);
+    test_client waiting = open_client(form_json);
     enter(a.at, "x");
     enter(b.at, "x");
     membership *m;
@@ -344,7 +344,7 @@ void a_gap_is_told_to_json_members_of_each_room(void **) {
 }
 
 void a_gap_comes_once_a_room(void **) {
-    client a = open_client(form_json);
+    test_client a = open_client(form_json);
     enter(a.at, "x");
     enter(a.at, "y");
     fanout_gap(the_shard());
@@ -356,7 +356,7 @@ void a_gap_comes_once_a_room(void **) {
 }
 
 void who_has_no_room_for_a_gap_is_closed(void **) {
-    client a = open_client(form_json);
+    test_client a = open_client(form_json);
     enter(a.at, "x");
     enter(a.at, "y");
     a.at->send_queue = 10;

@@ -8,6 +8,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "relay/client.h"
 #include "shard_bench.h"
 
 using namespace belfry;
@@ -310,30 +311,58 @@ void who_waits_for_a_refused_room_is_told(void **) {
 
 // ---------------------------------------------------------------- rights
 
-void check_right(int32_t right, bool join, bool publish_outside, bool publish_inside) {
+constexpr room_verdict yes = room_verdict::yes, no = room_verdict::no, ask = room_verdict::ask;
+
+void check_right(const conn *c, int32_t right, room_verdict join, room_verdict outside, room_verdict inside) {
     room_rule rule = {};
     rule.join = rule.publish = right;
     const char *why = nullptr;
-    assert_int_equal(room_may_join(&rule, &why), join);
-    assert_true(join || why);
+    assert_int_equal(room_may_join(c, &rule, "news", &why), join);
+    assert_true(join == yes || why);
     why = nullptr;
-    assert_int_equal(room_may_publish(&rule, false, &why), publish_outside);
-    assert_true(publish_outside || why);
+    assert_int_equal(room_may_publish(c, &rule, "news", false, &why), outside);
+    assert_true(outside == yes || why);
     why = nullptr;
-    assert_int_equal(room_may_publish(&rule, true, &why), publish_inside);
-    assert_true(publish_inside || why);
+    assert_int_equal(room_may_publish(c, &rule, "news", true, &why), inside);
+    assert_true(inside == yes || why);
 }
 
 void rights_are_what_the_rule_says(void **) {
-    check_right(right_anyone, true, true, true);
-    check_right(right_members, false, false, true);
-    check_right(right_user, false, false, false);
-    check_right(right_backend, false, false, false);
-    check_right(right_nobody, false, false, false);
+    const conn *c = open_client(form_json).at;
+    check_right(c, right_anyone, yes, yes, yes);
+    check_right(c, right_members, no, no, yes);
+    check_right(c, right_user, no, no, no);
+    check_right(c, right_backend, no, no, no);
+    check_right(c, right_nobody, no, no, no);
     const char *why = nullptr;
-    assert_false(room_may_join(nullptr, &why)); // without a rule: the backend's alone
+    assert_int_equal(room_may_join(c, nullptr, "news", &why), no); // without a rule: the backend's alone
     assert_non_null(why);
-    assert_false(room_may_publish(nullptr, true, &why));
+    assert_int_equal(room_may_publish(c, nullptr, "news", true, &why), no);
+}
+
+void a_user_has_more_rights(void **) {
+    conn *c = open_client(form_json).at;
+    client *who = client_of(c);
+    check_right(c, right_user, no, no, no);
+    who->user = "56";
+    check_right(c, right_user, yes, yes, yes);
+    check_right(c, right_backend, no, no, no);
+    who->join = {"chat:*", "ne*"};
+    check_right(c, right_backend, yes, no, no);
+    who->publish = {"news"};
+    check_right(c, right_backend, yes, yes, yes);
+    check_right(c, right_nobody, no, no, no); // nobody is nobody
+}
+
+void where_there_is_a_hook_it_is_asked(void **) {
+    conn *c = open_client(form_json).at;
+    bench->way.hook = "/belfry";
+    check_right(c, right_backend, ask, ask, ask);
+    check_right(c, right_user, no, no, no);
+    const char *why = nullptr;
+    assert_int_equal(room_may_join(c, nullptr, "news", &why), ask);
+    client_of(c)->join = {"news"};
+    check_right(c, right_backend, yes, ask, ask);
 }
 
 } // namespace
@@ -358,6 +387,8 @@ int main() {
         with_bench(who_is_not_admitted_goes_on_waiting),
         with_bench(who_waits_for_a_refused_room_is_told),
         with_bench(rights_are_what_the_rule_says),
+        with_bench(a_user_has_more_rights),
+        with_bench(where_there_is_a_hook_it_is_asked),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -27,7 +27,7 @@ int begin(void **state) {
     return 0;
 }
 
-void say(const client &c, const std::string &object) {
+void say(const test_client &c, const std::string &object) {
     send_bytes(c, client_frame(text, object));
 }
 std::string object(const std::string &content) {
@@ -37,7 +37,7 @@ std::string failure(const std::string &id, const std::string &code, const std::s
     return object("{\"type\":\"error\"," + (id.empty() ? "" : "\"id\":" + id + ",") + "\"code\":" + code +
                   ",\"message\":\"" + why + "\"}");
 }
-void assert_answer(const client &c, const std::string &asked, const std::string &answer) {
+void assert_answer(const test_client &c, const std::string &asked, const std::string &answer) {
     say(c, asked);
     assert_bytes(received(c), answer);
 }
@@ -59,7 +59,7 @@ void become_active() {
 // ---------------------------------------------------------------- join
 
 void a_join_is_answered_when_the_broker_delivers(void **) {
-    client c = open_client(form_json), quiet = open_client(form_json);
+    test_client c = open_client(form_json), quiet = open_client(form_json);
     assert_answer(c, "{\"type\":\"join\",\"id\":7,\"room\":\"news\"}", "");
     assert_answer(quiet, "{\"type\":\"join\",\"room\":\"news\"}", "");
     become_active();
@@ -72,7 +72,7 @@ void a_join_is_answered_when_the_broker_delivers(void **) {
 }
 
 void a_join_of_an_active_room_is_answered_at_once(void **) {
-    client first = open_client(form_raw), c = open_client(form_json);
+    test_client first = open_client(form_raw), c = open_client(form_json);
     enter(first.at, "a\"b");
     const std::string asked = "{\"type\":\"join\",\"id\":-1,\"room\":\"a\\\"b\"}";
     const std::string ok = object("{\"type\":\"ok\",\"id\":-1,\"room\":\"a\\\"b\"}");
@@ -83,7 +83,7 @@ void a_join_of_an_active_room_is_answered_at_once(void **) {
 }
 
 void a_join_that_names_since_is_not_recovered(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     const std::string asked = "{\"type\":\"join\",\"id\":1,\"room\":\"news\",\"since\":{\"epoch\":\"e\",\"offset\":3}}";
     const std::string answer = object("{\"type\":\"ok\",\"id\":1,\"room\":\"news\",\"recovered\":false}");
     assert_answer(c, asked, "");
@@ -94,7 +94,7 @@ void a_join_that_names_since_is_not_recovered(void **) {
 
 void joins_are_refused(void **) {
     bench->way.max_rooms = 2;
-    client other = open_client(form_raw), c = open_client(form_json);
+    test_client other = open_client(form_raw), c = open_client(form_json);
     enter(other.at, "single");
     enter(c.at, "first");
     letters();
@@ -114,7 +114,7 @@ void joins_are_refused(void **) {
 }
 
 void a_pending_join_that_the_broker_refuses_is_an_error(void **) {
-    client c = open_client(form_json), quiet = open_client(form_json);
+    test_client c = open_client(form_json), quiet = open_client(form_json);
     say(c, "{\"type\":\"join\",\"id\":1,\"room\":\"news\"}");
     say(quiet, "{\"type\":\"join\",\"room\":\"news\"}");
     settle(room_refused, admission_room_refused);
@@ -128,7 +128,7 @@ void a_pending_join_that_the_broker_refuses_is_an_error(void **) {
 // ---------------------------------------------------------------- leave
 
 void a_leave_is_answered(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     enter(c.at, "news");
     enter(c.at, "more");
     assert_answer(c, "{\"type\":\"leave\",\"id\":1,\"room\":\"news\"}", object("{\"type\":\"ok\",\"id\":1}"));
@@ -143,7 +143,7 @@ void a_leave_is_answered(void **) {
 
 // Each request with an id is answered: the join that came to nothing, then the leave.
 void a_leave_answers_the_join_that_it_undoes(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     say(c, "{\"type\":\"join\",\"id\":1,\"room\":\"news\"}");
     assert_answer(c, "{\"type\":\"leave\",\"id\":2,\"room\":\"news\"}",
                   failure("1", "409", "not joined news: left before the join was complete") +
@@ -160,7 +160,7 @@ void a_leave_answers_the_join_that_it_undoes(void **) {
 // ---------------------------------------------------------------- publish
 
 void a_publish_goes_to_the_node_verbatim(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"publish\",\"id\":5,\"room\":\"news\",\"data\": {\"a\" : [1, 2]} }", "");
     say(c, "{\"type\":\"publish\",\"room\":\"news\",\"echo\":false}");
     assert_int_equal(letters().size(), 2);
@@ -179,7 +179,7 @@ void a_publish_goes_to_the_node_verbatim(void **) {
 }
 
 void the_nodes_answer_to_a_publish_is_passed_on(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     c.at->session->published(c.at, 5, 0);
     c.at->session->published(c.at, 6, 503);
     turn();
@@ -188,7 +188,7 @@ void the_nodes_answer_to_a_publish_is_passed_on(void **) {
 }
 
 void publishes_are_refused(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     auto publish = [](const std::string &room) {
         return "{\"type\":\"publish\",\"id\":1,\"room\":\"" + room + "\",\"data\":1}";
     };
@@ -208,13 +208,13 @@ void publishes_are_refused(void **) {
 // ---------------------------------------------------------------- the others
 
 void a_ping_is_answered(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"ping\",\"id\":9}", object("{\"type\":\"pong\",\"id\":9}"));
     assert_answer(c, " {\"type\":\"ping\"} ", object("{\"type\":\"pong\"}"));
 }
 
 void what_this_server_does_not_do_is_501(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"call\",\"id\":1,\"method\":\"m\"}",
                   failure("1", "501", "call: this server asks no backend"));
     assert_answer(c, "{\"type\":\"members\",\"room\":\"news\"}",
@@ -224,14 +224,14 @@ void what_this_server_does_not_do_is_501(void **) {
 }
 
 void an_unknown_type_is_quoted_in_part(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"dance\",\"id\":1}", failure("1", "400", "unknown type \\\"dance\\\""));
     assert_answer(c, "{\"type\":\"" + std::string(70, 'x') + "\"}",
                   failure("", "400", "unknown type \\\"" + std::string(64, 'x') + "\\\""));
 }
 
 void a_bad_member_is_400_and_no_end(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"join\",\"id\":1,\"room\":2}",
                   failure("1", "400", "room: must be a string of valid Unicode"));
     assert_answer(c, "{\"type\":\"ping\",\"id\":\"x\"}", failure("", "400", "id: must be an integer"));
@@ -241,7 +241,7 @@ void a_bad_member_is_400_and_no_end(void **) {
 }
 
 void binary_is_closed_with_1003(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     send_bytes(c, client_frame(binary, "{\"type\":\"ping\"}"));
     assert_bytes(received(c), closing(1003, "the JSON protocol takes text frames"));
     assert_int_equal(closed_with(1003), 1);
@@ -249,10 +249,10 @@ void binary_is_closed_with_1003(void **) {
 }
 
 void what_is_no_object_is_closed_with_4400(void **) {
-    client no_type = open_client(form_json);
+    test_client no_type = open_client(form_json);
     assert_answer(no_type, "{\"type\":1}", closing(4400, "not a protocol object: type: must be a string"));
     for (const char *bad : {"", "[]", "{\"type\":\"ping\"", "{\"type\":\"ping\"}x", "null"}) {
-        client c = open_client(form_json);
+        test_client c = open_client(form_json);
         say(c, bad);
         std::string got = received(c), begins = "not a protocol object: ";
         assert_true(got.size() > 4 + begins.size() && got.size() <= 4 + 120);
@@ -267,7 +267,7 @@ void what_is_no_object_is_closed_with_4400(void **) {
 
 void the_welcome_names_the_first_rooms(void **) {
     bench->way.ping_interval = 25999;
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     enter(c.at, "news");
     c.at->session->opened(c.at);
     turn();
@@ -277,7 +277,7 @@ void the_welcome_names_the_first_rooms(void **) {
 }
 
 void removals_and_goodbyes_are_told(void **) {
-    client c = open_client(form_json);
+    test_client c = open_client(form_json);
     c.at->session->removed(c.at, "news", "kicked");
     c.at->session->bye(c.at, 4503, "restarting", true, 1234);
     c.at->session->bye(c.at, 4403, "", false, 0);

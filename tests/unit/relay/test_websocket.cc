@@ -28,9 +28,9 @@ std::string client_close(uint16_t code, const std::string &reason = "") {
 }
 
 // Where everybody may publish.
-client open_in_room() {
+test_client open_in_room() {
     bench->settings.rooms = {{"*", right_anyone, right_anyone, 0}};
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     enter(c.at, "news");
     letters();
     return c;
@@ -39,7 +39,7 @@ client open_in_room() {
 // ---------------------------------------------------------------- the closing handshake
 
 void the_peers_close_is_echoed(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, client_close(1000, "bye") + client_frame(ping, "late"));
     assert_bytes(received(c), server_close(1000)); // the code without the reason, and nothing behind it
     assert_true(at_end(c));
@@ -52,7 +52,7 @@ void the_peers_close_is_echoed(void **) {
 }
 
 void a_close_without_a_code_is_answered_by_one(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, client_frame(close_frame, ""));
     assert_bytes(received(c), server_frame(close_frame, ""));
     assert_true(at_end(c));
@@ -60,7 +60,7 @@ void a_close_without_a_code_is_answered_by_one(void **) {
 }
 
 void our_close_waits_for_the_peers(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     websocket_close(c.at, 4000, "go");
     websocket_close(c.at, 4001, "a second one changes nothing");
     turn();
@@ -78,7 +78,7 @@ void our_close_waits_for_the_peers(void **) {
 }
 
 void a_peer_that_does_not_close_is_left_after_5_s(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     websocket_close(c.at, 4000, "");
     turn();
     assert_bytes(received(c), server_close(4000));
@@ -92,14 +92,14 @@ void a_peer_that_does_not_close_is_left_after_5_s(void **) {
 }
 
 void a_long_reason_is_cut_to_a_control_frames_size(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     websocket_close(c.at, 4000, std::string(200, 'r'));
     turn();
     assert_bytes(received(c), server_close(4000, std::string(123, 'r')));
 }
 
 void an_end_without_a_close_counts_as_1006(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     shutdown(c.fd, SHUT_WR);
     turn();
     assert_bytes(received(c), "");
@@ -113,7 +113,7 @@ void an_end_without_a_close_counts_as_1006(void **) {
 
 void assert_violation(const std::string &bytes, uint16_t code, const std::string &why) {
     uint64_t before = closed_with(code);
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, bytes + client_frame(ping, "not read any more"));
     assert_bytes(received(c), server_close(code, why));
     assert_true(at_end(c));
@@ -139,7 +139,7 @@ void violations_close(void **) {
 }
 
 void after_our_close_a_violation_adds_none(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     websocket_close(c.at, 4000, "");
     send_bytes(c, server_frame(text, "x"));
     assert_bytes(received(c), server_close(4000));
@@ -150,7 +150,7 @@ void after_our_close_a_violation_adds_none(void **) {
 // ---------------------------------------------------------------- messages
 
 void pieces_are_one_message(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     send_bytes(c, client_frame(part, "ab") + client_frame(ping, "1") + client_frame(last, "cd"));
     send_bytes(c, client_frame(binary, ""));
     assert_int_equal(letters().size(), 2);
@@ -167,7 +167,7 @@ void pieces_are_one_message(void **) {
 void a_backlog_stops_reading(void **) {
     bench->way.ping_interval = 1000;
     bench->way.pong_timeout = 500;
-    client c = open_in_room();
+    test_client c = open_in_room();
     the_shard()->outbox_bytes += outbox_bytes_max;
     send_bytes(c, client_frame(text, "1") + client_frame(text, "2"));
     assert_true(c.at->paused);
@@ -187,7 +187,7 @@ void a_backlog_stops_reading(void **) {
 // ---------------------------------------------------------------- the fence
 
 void who_published_is_answered_behind_its_own_echo(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     send_bytes(c, client_frame(text, "1") + client_close(1000) + client_frame(text, "not read"));
     assert_int_equal(letters().size(), 2);
     assert_true(bench->letters[0].type == letter_type::publish);
@@ -203,7 +203,7 @@ void who_published_is_answered_behind_its_own_echo(void **) {
 }
 
 void a_violation_waits_for_the_fence_too(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     send_bytes(c, client_frame(text, "1") + server_frame(text, "x"));
     assert_int_equal(letters().size(), 2);
     assert_bytes(received(c), "");
@@ -214,7 +214,7 @@ void a_violation_waits_for_the_fence_too(void **) {
 }
 
 void a_fence_that_does_not_come_back_is_given_up_after_1_s(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     send_bytes(c, client_frame(text, "1") + client_close(1000));
     letters();
     advance(999);
@@ -226,11 +226,11 @@ void a_fence_that_does_not_come_back_is_given_up_after_1_s(void **) {
 
 // A slow consumer, or the backend's order, while the fence is out.
 void our_close_overtakes_the_fence(void **) {
-    client a = open_in_room(), b = open_in_room();
+    test_client a = open_in_room(), b = open_in_room();
     send_bytes(a, client_frame(text, "1") + client_close(1000));
     send_bytes(b, client_frame(text, "1") + server_frame(text, "x"));
     letters();
-    for (client each : {a, b}) {
+    for (test_client each : {a, b}) {
         websocket_close(each.at, 4403, "");
         turn();
         assert_bytes(received(each), server_close(4403));
@@ -245,7 +245,7 @@ void our_close_overtakes_the_fence(void **) {
 // ---------------------------------------------------------------- Pings
 
 void a_ping_is_answered_with_its_payload(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, client_frame(ping, "hello") + client_frame(ping, ""));
     assert_bytes(received(c), server_frame(pong, "hello") + server_frame(pong, ""));
     send_bytes(c, client_frame(pong, "unasked"));
@@ -268,7 +268,7 @@ std::string pings(int first, int count) {
 
 void of_a_flood_of_pings_the_latest_is_answered(void **) {
     constexpr int most = static_cast<int>(conn_pongs_max);
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, pings(100, most + 4));
     assert_bytes(received(c), pongs(100, most) + pongs(100 + most + 3, 1));
     assert_int_equal(the_shard()->count.dropped[drop_pong], 3);
@@ -280,7 +280,7 @@ void of_a_flood_of_pings_the_latest_is_answered(void **) {
 
 void no_pong_follows_a_close(void **) {
     constexpr int most = static_cast<int>(conn_pongs_max);
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     send_bytes(c, pings(100, most + 1) + client_close(1000));
     assert_bytes(received(c), pongs(100, most) + server_close(1000));
     assert_true(at_end(c));
@@ -291,7 +291,7 @@ void no_pong_follows_a_close(void **) {
 void who_is_silent_is_pinged_then_closed(void **) {
     bench->way.ping_interval = 1000;
     bench->way.pong_timeout = 500;
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     advance(999);
     assert_bytes(received(c), "");
     advance(101);
@@ -308,7 +308,7 @@ void who_is_silent_is_pinged_then_closed(void **) {
 void any_byte_answers_the_ping(void **) {
     bench->way.ping_interval = 1000;
     bench->way.pong_timeout = 500;
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     for (int i = 0; i < 3; i++) {
         advance(1100);
         assert_bytes(received(c), server_frame(ping, ""));
@@ -325,7 +325,7 @@ void any_byte_answers_the_ping(void **) {
 
 void who_says_nothing_is_closed_as_idle(void **) {
     bench->way.idle_timeout = 2000;
-    client c = open_in_room(), other = open_client(form_raw);
+    test_client c = open_in_room(), other = open_client(form_raw);
     advance(1500);
     send_bytes(c, client_frame(text, "1"));
     send_bytes(other, client_frame(ping, "1")); // a Ping is not a word
@@ -344,7 +344,7 @@ void who_says_nothing_is_closed_as_idle(void **) {
 // ---------------------------------------------------------------- slow consumers
 
 void a_slow_close_drops_the_queue_and_counts_it(void **) {
-    client c = open_in_room();
+    test_client c = open_in_room();
     for (int i = 0; i < 3; i++)
         deliver(make_message("news", "1", payload_kind::any));
     websocket_close_slow(c.at);
@@ -356,7 +356,7 @@ void a_slow_close_drops_the_queue_and_counts_it(void **) {
 }
 
 void an_answer_that_finds_no_room_closes(void **) {
-    client c = open_client(form_raw);
+    test_client c = open_client(form_raw);
     c.at->send_queue = 0; // ws_control_max and a frame's cost are left for an answer
     websocket_send(c.at, ws_text, std::string(100, 'a'));
     websocket_send(c.at, ws_text, "b");

@@ -1,0 +1,87 @@
+// One HTTP request on a client's connection while it is looked at: the head that was parsed, what was found out about
+// who sent it, where the chain of modules stands, what its answer will carry besides. Made when the head is whole; gone
+// when the 101 is out (rooms), the answer is through (proxy), or the connection ends. One at most a connection, of its
+// thread's slab.
+//
+//   head whole -> route -> handshake_check -> chain (may wait) -> rooms: admission joins and answers 101
+//                                                              -> proxy: proxy.h takes over
+//                                                              -> tunnel: proxy.h too, the 101 is the backend's
+#pragma once
+
+#include "base/ip.h"
+#include "module.h"
+#include "proto/handshake.h"
+#include "proto/http1.h"
+#include "relay/conn.h"
+
+namespace belfry {
+
+struct exchange;
+struct hook_call;
+struct proxying;
+
+enum class chain_result : uint8_t { pass, deny, wait };
+
+// A copy of a module's verdict; `reason` is static or lives until resumed.
+struct chain_verdict {
+    int status;
+    uint32_t retry_after_s;
+    uint16_t close_code;
+    uint32_t pause_ms;
+    view reason;
+    const char *module; // who said so; static
+};
+
+// What lower nouns tell the one that leads the exchange (admission.cc): upward calls without upward includes.
+struct exchange_events {
+    // The chain's wait is over (from the worker's turn, or the connect hook's answer).
+    void (*chained)(exchange *x, chain_result result, const chain_verdict *v);
+    // Asks the route's connect hook; its answer ends the chain's wait. False: the route has none.
+    bool (*ask_backend)(exchange *x);
+    // Refuses the request as a whole HTTP answer: logged, counted; the connection lingers, the exchange is freed.
+    // `extra`: field lines or empty.
+    void (*refuse)(exchange *x, int status, refuse_reason reason, view why, view extra);
+    // The answer to a proxied request is through (all of it queued): `keep_alive` waits for the next one (bytes of it
+    // may stand in conn->rest), else the connection lingers. Frees the exchange.
+    void (*answered)(exchange *x, bool keep_alive);
+};
+
+struct exchange {
+    conn *on;                      // borrowed
+    const exchange_events *events; // borrowed, static
+    buffer head;                   // owned: the bytes that `request` looks at
+    buffer path;                   // owned: normalised, what routes and modules see
+    handshake hello;               // of websocket and tunnel
+    enum belfry_kind kind;
+    ip client;    // behind trusted proxies
+    bool trusted; // the socket's peer is a trusted proxy: its X-Forwarded-* are passed on
+    bool secure;  // https at the client's end
+    bool waiting; // for host->resume
+    bool chained; // the first module's handshake was called: close is due
+    bool asked;   // the connect hook was
+    bool has_sticky;
+    uint8_t sticky_size;
+    uint32_t next_module;  // the chain goes on here
+    uint32_t serial;       // of the wait: an old ticket resumes nothing
+    buffer fields;         // owned: field lines for the answer, each with its CRLF
+    buffer claims;         // owned: a verified token's claims as JSON, for the connect hook
+    hook_call *connect;    // owned while the connect hook runs
+    proxying *proxy;       // owned while proxied
+    char sticky[255];      // what sticky hashing goes by
+    http1_request request; // views into head; last, and its unused fields uninitialised
+};
+
+// In the worker's slab; conn->exchange is set. `q` was parsed from `head` and is copied.
+exchange *exchange_new(conn *c, const exchange_events *events, const http1_request *q, view head);
+// Frees its memory alone: who leads it has cancelled what it waits for. conn->exchange is null afterwards.
+void exchange_free(exchange *x);
+
+inline view exchange_sticky(const exchange *x) {
+    return view(x->sticky, x->sticky_size);
+}
+// "https" or "http", as the client sees it.
+inline view exchange_scheme(const exchange *x) {
+    return x->secure ? "https" : "http";
+}
+
+} // namespace belfry

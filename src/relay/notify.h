@@ -1,0 +1,48 @@
+// Notifications to the backend: connected, disconnected, joined, left, occupied, vacated. Batched, retried, at least
+// once; a spool of notify_spool_max bytes a worker and route, beyond which the oldest are dropped and counted. Rooms'
+// occupied and vacated come from the node by letter, a vacated room held back 3 s there. Owner's thread.
+#pragma once
+
+#include "base/bytes.h"
+
+#include <stdint.h>
+
+namespace belfry {
+
+struct conn;
+struct shard;
+struct route;
+
+enum notify_type : uint8_t {
+    notify_connected,
+    notify_disconnected,
+    notify_joined,
+    notify_left,
+    notify_occupied,
+    notify_vacated,
+    notify_type_count
+};
+const char *notify_type_name(notify_type t);
+
+inline constexpr size_t notify_spool_max = 4 << 20; // bytes
+inline constexpr size_t notify_batch_max = 256;     // events
+inline constexpr uint64_t notify_delay_ms = 100;    // an event waits so long for company
+
+// Nothing where the route wants none of that type, and for Belfry's own rooms (@...). `code`: disconnected's close
+// code.
+void notify_event(const conn *c, notify_type type, view room, int code);
+void notify_room(shard *s, notify_type type, view room); // occupied, vacated: to all routes that want it
+
+struct notifier; // shard::notifier
+notifier *notifier_new(shard *s);
+// The worker ends: what is spooled goes out now, each batch gets one last try. Once; what comes later is sent at once.
+void notifier_close(notifier *n);
+bool notifier_idle(const notifier *n); // nothing spooled, nothing under way
+// What is left is dropped, logged and counted.
+void notifier_free(notifier *n);
+struct notify_counters {
+    uint64_t sent, dropped, retried, spooled;
+};
+notify_counters notifier_counters(const notifier *n);
+
+} // namespace belfry

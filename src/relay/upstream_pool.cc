@@ -1,0 +1,165 @@
+// Servers, links and the choice among them, for one worker. On its thread.
+#include "relay/upstream_pool.h"
+
+#include "base/hash.h"
+
+#include <bit>
+
+namespace belfry {
+
+static uint64_t now_of(const upstream *u) {
+    return u->on->loop->clock.monotonic_ms;
+}
+
+// ---------------------------------------------------------------- which server
+
+static uint64_t fit(const upstream *u, uint64_t among, uint64_t now) {
+    uint64_t good = 0;
+    for (uint64_t left = among; left; left &= left - 1) {
+        const int i = std::countr_zero(left);
+        if (!server_out(u->servers[i].shared, now)) good |= uint64_t{1} << i;
+    }
+    return good;
+}
+
+// Those that failed calls, but none that the health checks have taken out.
+static uint64_t not_sick(const upstream *u, uint64_t among) {
+    uint64_t good = 0;
+    for (uint64_t left = among; left; left &= left - 1) {
+        const int i = std::countr_zero(left);
+        if (!u->servers[i].shared->health.sick.load(std::memory_order_relaxed)) good |= uint64_t{1} << i;
+    }
+    return good;
+}
+
+// Smooth weighted round-robin: each gains its weight, the richest pays the sum.
+static int next_in_turn(upstream *u, uint64_t among, uint64_t now) {
+    int best = -1;
+    int64_t total = 0;
+    for (uint64_t left = among; left; left &= left - 1) {
+        const int i = std::countr_zero(left);
+        upstream_server *s = &u->servers[i];
+        const int64_t weight = int64_t{s->shared->settings->weight} * server_ramp(s->shared, now);
+        s->balance += weight;
+        total += weight;
+        if (best < 0 || s->balance > u->servers[best].balance) best = i;
+    }
+    u->servers[best].balance -= total;
+    return best;
+}
+
+// A server that starts slowly takes that share of its own keys, the rest goes where it went while the server was out.
+static int next_by_ring(const upstream *u, uint32_t hash, uint64_t among, uint64_t now) {
+    const balancer_ring *ring = (among & u->primary) != 0 ? u->shared->primary : u->shared->backup;
+    uint64_t left = among;
+    for (;;) {
+        const int i = balancer_ring_pick(ring, hash, ~left);
+        if (i < 0) return balancer_ring_pick(ring, hash, ~among); // all of them are starting
+        if (random_below(1000) < server_ramp(u->servers[i].shared, now)) return i;
+        left &= ~(uint64_t{1} << i);
+    }
+}
+
+int upstream_pick(upstream *u, upstream_call *c) {
+    const uint64_t now = now_of(u);
+    for (uint64_t left = ~c->tried;;) {
+        bool forced = false;
+        uint64_t good = fit(u, u->primary & left, now);
+        if (!good) good = fit(u, u->backup & left, now);
+        // Better one more failure than refusing everybody until fail_timeout is over.
+        if (!good && (c->attempts == 0 || c->other_address || c->fresh)) {
+            forced = true;
+            good = not_sick(u, u->primary & left);
+            if (!good) good = not_sick(u, u->backup & left);
+        }
+        if (!good) return -1;
+        const int i =
+            c->has_key ? next_by_ring(u, static_cast<uint32_t>(c->hash), good, now) : next_in_turn(u, good, now);
+        bool trial = false;
+        if (server_enter(u->servers[i].shared, now, forced, &trial)) {
+            c->trial = trial;
+            return i;
+        }
+        left &= ~(uint64_t{1} << i);
+    }
+}
+
+void upstream_refresh(upstream *u) {
+    const uint64_t generation = u->shared->generation.load(std::memory_order_acquire);
+    if (generation == u->generation) return;
+    u->generation = generation;
+    for (uint32_t i = 0; i < u->count; i++) {
+        shared_server *s = u->servers[i].shared;
+        const std::lock_guard<std::mutex> hold(s->lock);
+        u->servers[i].resolved = s->resolved;
+        u->servers[i].addresses = s->addresses;
+    }
+}
+
+// ---------------------------------------------------------------- links
+
+static pooled_link *of_place(struct link *place) {
+    return BELFRY_CONTAINER_OF(place, pooled_link, place);
+}
+
+static void leave_idle(pooled_link *l) {
+    list_remove(&l->place);
+    wheel_cancel(&l->of->on->deadlines, &l->expiry.timer);
+    number_add(&l->server->kept, -1);
+}
+
+static void on_expiry(deadline *d) {
+    pool_discard(BELFRY_CONTAINER_OF(d, pooled_link, expiry));
+}
+
+pooled_link *pool_take(upstream_server *s) {
+    if (list_empty(&s->idle)) return nullptr;
+    pooled_link *l = of_place(s->idle.previous);
+    leave_idle(l);
+    l->kept = true;
+    return l;
+}
+
+pooled_link *pool_open(upstream *u, upstream_server *s, const http_link_events *events, error *e) {
+    const server_settings *o = s->shared->settings;
+    const std::string &name = u->settings->tls_name.empty() ? o->host : u->settings->tls_name;
+    const address *to = &s->addresses[s->address_next++ % s->addresses.size()];
+    auto *l = new pooled_link{};
+    l->of = u;
+    l->server = s;
+    list_init(&l->place);
+    deadline_init(&l->expiry, on_expiry);
+    if (http_link_open(&l->http, u->on->loop, &u->on->chunk_slab, to, o->tls ? u->settings->tls : nullptr, name.c_str(),
+                       events, l, e))
+        return l;
+    delete l;
+    return nullptr;
+}
+
+void pool_put(pooled_link *l) {
+    upstream *u = l->of;
+    l->call = nullptr;
+    if (!http_link_reusable(&l->http) || number_get(&l->server->kept) >= static_cast<uint64_t>(u->settings->keepalive))
+        return pool_discard(l);
+    list_push_back(&l->server->idle, &l->place);
+    number_add(&l->server->kept, 1);
+    wheel_set(&u->on->deadlines, &l->expiry.timer, now_of(u), static_cast<uint64_t>(u->settings->keepalive_timeout));
+}
+
+void pool_discard(pooled_link *l) {
+    if (!list_empty(&l->place)) leave_idle(l);
+    http_link_close(&l->http);
+    l->call = nullptr;
+    list_push_back(&l->of->buried, &l->place);
+    later_post(&l->of->later);
+}
+
+void pool_bury(upstream *u) {
+    while (!list_empty(&u->buried)) {
+        pooled_link *l = of_place(u->buried.next);
+        list_remove(&l->place);
+        delete l;
+    }
+}
+
+} // namespace belfry

@@ -1,0 +1,86 @@
+// What GET /v1/upstreams says of one upstream: servers, their health, the load of all workers. Main thread; it reads
+// the workers' numbers while they count.
+#include "proto/json.h"
+#include "relay/upstream_pool.h"
+
+namespace belfry {
+
+static const char *state_of(const shared_server *s, uint64_t now) {
+    if (s->settings->down) return "draining";
+    if (s->health.sick.load(std::memory_order_relaxed) || s->health.out_until_ms.load(std::memory_order_relaxed) != 0)
+        return "down";
+    return server_ramp(s, now) < 1000 ? "starting" : "up";
+}
+
+static uint64_t sum(const upstream_shared *u, uint32_t server, upstream_number upstream_server::*which) {
+    uint64_t all = 0;
+    for (const upstream *half : u->workers)
+        if (half) all += number_get(&(half->servers[server].*which));
+    return all;
+}
+
+static uint64_t sum(const upstream_shared *u, upstream_number upstream::*which) {
+    uint64_t all = 0;
+    for (const upstream *half : u->workers)
+        if (half) all += number_get(&(half->*which));
+    return all;
+}
+
+static void write_number(buffer *out, const char *name, uint64_t value) {
+    buffer_printf(out, ",\"%s\":%llu", name, static_cast<unsigned long long>(value));
+}
+
+static void write_server(const upstream_shared *u, uint32_t i, uint64_t now, buffer *out) {
+    const shared_server *s = &u->servers[i];
+    buffer_append(out, i ? ",{\"server\":" : "{\"server\":");
+    json_write_string(out, s->settings->text);
+    buffer_printf(out, ",\"state\":\"%s\"", state_of(s, now));
+    write_number(out, "weight", s->settings->weight);
+    buffer_printf(out, ",\"backup\":%s", s->settings->backup ? "true" : "false");
+    write_number(out, "inflight", sum(u, i, &upstream_server::inflight));
+    write_number(out, "requests", sum(u, i, &upstream_server::requests));
+    write_number(out, "failures", sum(u, i, &upstream_server::failures));
+    write_number(out, "idle", sum(u, i, &upstream_server::kept));
+    buffer_append(out, ",\"addresses\":[");
+    for (size_t a = 0; a < s->addresses.size(); a++) { // this thread alone writes them
+        const address *at = &s->addresses[a];
+        if (a) buffer_append_char(out, ',');
+        json_write_string(out, address_format(reinterpret_cast<const struct sockaddr *>(&at->storage), at->size).text);
+    }
+    buffer_append(out, "]}");
+}
+
+// As a worker would choose, but that a trial is not taken and slow start not rolled for.
+static int server_of_key(const upstream_shared *u, view key, uint64_t now) {
+    uint64_t excluded = 0;
+    for (uint32_t i = 0; i < u->count; i++)
+        if (u->servers[i].settings->down || server_out(&u->servers[i], now)) excluded |= uint64_t{1} << i;
+    const uint32_t hash = balancer_key_hash(key);
+    const int i = balancer_ring_pick(u->primary, hash, excluded);
+    return i >= 0 ? i : balancer_ring_pick(u->backup, hash, excluded);
+}
+
+void upstream_status_write(const upstream_shared *u, const view *key, buffer *out) {
+    const uint64_t now = u->on->clock.monotonic_ms;
+    buffer_append(out, "{\"name\":");
+    json_write_string(out, u->settings->name);
+    buffer_append(out, ",\"servers\":[");
+    for (uint32_t i = 0; i < u->count; i++)
+        write_server(u, i, now, out);
+    buffer_append_char(out, ']');
+    write_number(out, "running", sum(u, &upstream::running));
+    write_number(out, "queued", sum(u, &upstream::queued));
+    write_number(out, "queue_full", sum(u, &upstream::queue_full));
+    write_number(out, "queue_timeouts", sum(u, &upstream::queue_timeouts));
+    if (key) {
+        const int i = server_of_key(u, *key, now);
+        buffer_append(out, ",\"key_server\":");
+        if (i < 0)
+            buffer_append(out, "null");
+        else
+            json_write_string(out, u->settings->servers[static_cast<size_t>(i)].text);
+    }
+    buffer_append_char(out, '}');
+}
+
+} // namespace belfry
