@@ -185,6 +185,7 @@ static int usage(FILE *out, int code) {
           "  rooms                             rooms and their members\n"
           "  room ROOM                         one room\n"
           "  connections [--room R]            who is connected\n"
+          "  upstreams [--key K]               backends, their health and load; which one a key gets\n"
           "  publish ROOM DATA                 DATA, verbatim, to a room\n"
           "  command JSON                      one command, or an array of them\n"
           "  disconnect --conn C|--room R [--code N] [--reason T]\n"
@@ -227,6 +228,11 @@ static int run(const control_target *t, int argc, char **argv) {
         const char *room = option(argc - 1, argv + 1, "--room");
         if (argc == 3 && !room) return usage(stderr, 2);
         return show(t, "GET", "/v1/connections?limit=10000" + (room ? "&room=" + encoded(room) : ""), "");
+    }
+    if (command == "upstreams" && (argc == 1 || argc == 3)) {
+        const char *key = option(argc - 1, argv + 1, "--key");
+        if (argc == 3 && !key) return usage(stderr, 2);
+        return show(t, "GET", std::string("/v1/upstreams") + (key ? "?key=" + encoded(key) : ""), "");
     }
     return usage(stderr, 2);
 }

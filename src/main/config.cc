@@ -3,6 +3,7 @@
 
 #include "main/config_check.h"
 #include "main/config_reader.h"
+#include "relay/chain.h"
 
 #include <algorithm>
 #include <map>
@@ -10,12 +11,14 @@
 
 namespace belfry {
 
-static const char *const section_kinds[] = {"belfry", "listener", "route", "room", "broker", "control"};
+static const char *const section_kinds[] = {"belfry", "listener", "upstream", "route", "room", "broker", "control"};
 
 // One [section] while the file is read: its kind, its struct, and which of its options were given.
 struct section_state {
     std::string kind;
-    void *object; // null: an unknown or repeated section, whose options are passed over
+    void *object;         // null: an unknown or repeated section, whose options are passed over
+    option_values values; // of modules' options
+    bool wrong;           // one of its options is
     std::map<std::string, config_place> given;
 };
 
@@ -24,9 +27,11 @@ struct loading {
     std::map<std::string, section_state> sections; // by the text between the brackets
     // Stable while the file is read; moved into the config at the end.
     std::map<std::string, listener_settings> listeners;
+    std::map<std::string, upstream_settings> upstreams;
     std::map<std::string, route> routes;
     std::map<std::string, room_rule> rooms;
     config_places places;
+    config_place whole; // the file
 };
 
 static void complain(loading *l, const config_place *place, const std::string &text) {
@@ -58,6 +63,10 @@ static void *make_object(loading *l, const std::string &kind, const std::string 
         l->listeners[name].name = name;
         return &l->listeners[name];
     }
+    if (kind == "upstream") {
+        l->upstreams[name].name = name;
+        return &l->upstreams[name];
+    }
     if (kind == "route") {
         l->routes[name].path = name.substr(0, name.find_first_of(" \t"));
         return &l->routes[name];
@@ -67,7 +76,7 @@ static void *make_object(loading *l, const std::string &kind, const std::string 
 }
 
 static bool takes_name(const std::string &kind) {
-    return kind == "listener" || kind == "route" || kind == "room";
+    return kind == "listener" || kind == "upstream" || kind == "route" || kind == "room";
 }
 
 static void on_section(void *context, const char *written, const config_place *place) {
@@ -81,6 +90,7 @@ static void on_section(void *context, const char *written, const config_place *p
     for (const char *k : section_kinds)
         is_known = is_known || known(k);
     state.object = nullptr;
+    state.wrong = false;
     if (!is_known) {
         complain(
             l, place,
@@ -98,25 +108,31 @@ static void on_section(void *context, const char *written, const config_place *p
     } else {
         state.object = make_object(l, state.kind, name);
         options_defaults(config_rows, config_row_count, state.kind, state.object);
+        state.values = modules_defaults(&l->out->modules, state.kind);
         l->places[text] = *place;
     }
     l->sections[text] = state;
 }
 
-static std::string unknown_option(const std::string &kind, const char *name) {
+static std::string unknown_option(const module_set *modules, const std::string &kind, const char *name) {
+    if (const char *owner = modules_missing(kind, name))
+        return std::string("\"") + name + "\" is an option of module " + owner + ", which is not in [belfry] modules";
     std::vector<const char *> names;
     for (size_t i = 0; i < config_row_count; i++)
         if (kind == config_rows[i].section) names.push_back(config_rows[i].name);
+    for (const option_row &row : modules->rows)
+        if (kind == row.section) names.push_back(row.name);
     return "unknown option \"" + std::string(name) + "\" in [" + kind + "]" +
            did_you_mean(nearest_name(name, names.data(), names.size()));
 }
 
-static bool repeats(const option_row *row) {
-    return row->type == option_type::list || row->type == option_type::lines;
-}
-
 static void clear_list(const option_row *row, void *object) {
     reinterpret_cast<std::vector<std::string> *>(static_cast<char *>(object) + row->offset)->clear();
+}
+
+static config_secret secret_of(const option_row *row) {
+    if (row->type == option_type::secrets) return config_secret::keys;
+    return row->type == option_type::secret ? config_secret::secret : config_secret::none;
 }
 
 static void on_option(void *context, const char *written, const char *name, const char *text,
@@ -129,18 +145,29 @@ static void on_option(void *context, const char *written, const char *name, cons
     if (at == l->sections.end()) return complain(l, place, "\"" + std::string(name) + "\" stands before any [section]");
     section_state *s = &at->second;
     if (!s->object) return; // the section's own mistake was told
+    const std::vector<option_row> *more = &l->out->modules.rows;
+    void *object = s->object;
     const option_row *row = option_find(config_rows, config_row_count, s->kind, name);
-    if (!row) return complain(l, place, unknown_option(s->kind, name));
+    if (!row) {
+        row = option_find(more->data(), more->size(), s->kind, name);
+        object = s->values.data();
+    }
+    if (!row) return complain(l, place, unknown_option(&l->out->modules, s->kind, name));
     auto [given, first] = s->given.try_emplace(name, *place);
-    if (!first && !repeats(row))
+    if (!first && !option_repeats(row))
         return complain(
             l, place, "\"" + std::string(name) + "\" is there already, at line " + std::to_string(given->second.line));
     std::string value = text, why;
-    if (!config_expand(&value, row->type == option_type::secret, &why))
+    if (!config_expand(&value, secret_of(row), &why)) {
+        s->wrong = true;
         return complain(l, place, std::string(name) + ": " + why);
-    if (first && repeats(row)) clear_list(row, s->object);
+    }
+    if (first && option_repeats(row)) clear_list(row, object);
     error e;
-    if (!option_parse(row, value, s->object, &e)) complain(l, place, std::string(name) + ": " + e.text);
+    if (!option_parse(row, value, object, &e)) {
+        s->wrong = true;
+        complain(l, place, std::string(name) + ": " + e.text);
+    }
     l->places[section + "\n" + name] = *place;
 }
 
@@ -162,8 +189,93 @@ static std::vector<std::string> take_longest_first(std::map<std::string, T> *fro
     return names;
 }
 
+// ---------------------------------------------------------------- modules
+
+// Modules bring options, so they are loaded before the sections are read: a first reading looks for their names alone.
+// What is wrong with the file is told by the second.
+struct preview {
+    core_options core;
+    config_place names; // of `modules`
+    bool named;
+    std::vector<module_file> files;
+    std::vector<config_place> places; // of those
+};
+
+static void preview_option(void *context, const char *written, const char *name, const char *text,
+                           const config_place *place) {
+    auto *p = static_cast<preview *>(context);
+    std::string kind, section_name, value = text, why;
+    split(written, &kind, &section_name);
+    bool list = strcmp(name, "modules") == 0, file = strcmp(name, "load_module") == 0;
+    if (kind != "belfry" || (!list && !file) || !config_expand(&value, config_secret::none, &why)) return;
+    error e;
+    if (list) {
+        if (!p->named) p->core.modules.clear();
+        p->named = true;
+        p->names = *place;
+        if (!option_parse(option_find(config_rows, config_row_count, "belfry", name), value, &p->core, &e)) return;
+    } else if (!value.empty()) {
+        p->files.push_back({value, p->places.size()});
+        p->places.push_back(*place);
+    }
+}
+
+static void load_modules(loading *l, const char *file) {
+    preview p = {{}, {file, 0}, false, {}, {}};
+    options_defaults(config_rows, config_row_count, "belfry", &p.core);
+    config_sink sink = {[](void *, const char *, const config_place *) {}, preview_option,
+                        [](void *, const config_place *, const std::string &) {}, &p};
+    config_read(file, &sink);
+    own_rows own = {config_rows, config_row_count};
+    for (const module_problem &problem : modules_open(&l->out->modules, own, p.core.modules, p.files)) {
+        bool list = problem.place == SIZE_MAX;
+        complain(l, list ? &p.names : &p.places[problem.place], (list ? "modules: " : "load_module: ") + problem.text);
+    }
+    for (const loaded_module &m : l->out->modules.modules)
+        l->out->relay.modules.push_back({m.module, 0});
+    chain_lay_out(&l->out->relay);
+}
+
+struct scope_place {
+    loading *l;
+    std::string section;
+};
+
+static void complain_scope(void *context, const char *option, const std::string &text) {
+    auto *p = static_cast<scope_place *>(context);
+    auto at = p->l->places.find(option ? p->section + "\n" + option : p->section);
+    if (at == p->l->places.end()) at = p->l->places.find(p->section);
+    complain(p->l, at == p->l->places.end() ? &p->l->whole : &at->second,
+             option ? std::string(option) + ": " + text : text);
+}
+
+// `name`: what stands behind the kind of section. Where an option is wrong already, no more is asked.
+static void make_scopes(loading *l, const char *kind, const std::string &name, option_values *kept,
+                        module_scopes *scopes) {
+    scope_place place = {l, joined(kind, name)};
+    section_state *s = &l->sections[place.section];
+    *kept = std::move(s->values);
+    if (!s->wrong) modules_make_scopes(&l->out->modules, kind, name, kept, scopes, complain_scope, &place);
+}
+
+static void make_all_scopes(loading *l, const std::vector<std::string> &route_names) {
+    config *c = l->out;
+    c->upstream_values.resize(c->relay.upstreams.size());
+    c->route_values.resize(c->relay.routes.size());
+    c->room_values.resize(c->relay.rooms.size());
+    for (size_t i = 0; i < c->relay.upstreams.size(); i++)
+        make_scopes(l, "upstream", c->relay.upstreams[i].name, &c->upstream_values[i], &c->relay.upstreams[i].scopes);
+    for (size_t i = 0; i < c->relay.routes.size(); i++)
+        make_scopes(l, "route", route_names[i], &c->route_values[i], &c->relay.routes[i].scopes);
+    for (size_t i = 0; i < c->relay.rooms.size(); i++)
+        make_scopes(l, "room", c->relay.rooms[i].pattern, &c->room_values[i], &c->relay.rooms[i].scopes);
+}
+
+// ---------------------------------------------------------------- the whole
+
 bool config_load(const char *file, config *out) {
-    loading l = {out, {}, {}, {}, {}, {}};
+    loading l = {out, {}, {}, {}, {}, {}, {}, {file, 0}};
+    load_modules(&l, file);
     for (const char *kind : {"belfry", "broker", "control"})
         options_defaults(config_rows, config_row_count, kind, make_object(&l, kind, ""));
     config_sink sink = {on_section, on_option, on_error, &l};
@@ -176,87 +288,28 @@ bool config_load(const char *file, config *out) {
         });
     for (auto &[name, listener] : l.listeners)
         out->relay.listeners.push_back(std::move(listener));
+    for (auto &[name, upstream] : l.upstreams)
+        out->relay.upstreams.push_back(std::move(upstream));
     config_check(out, file, &l.places, route_names);
+    make_all_scopes(&l, route_names);
     return out->errors.empty();
 }
 
 void config_free(config *c) {
+    for (upstream_settings &u : c->relay.upstreams)
+        modules_free_scopes(&c->modules, "upstream", &u.scopes);
+    for (route &r : c->relay.routes)
+        modules_free_scopes(&c->modules, "route", &r.scopes);
+    for (room_rule &r : c->relay.rooms)
+        modules_free_scopes(&c->modules, "room", &r.scopes);
+    c->relay.modules.clear();
+    modules_close(&c->modules);
     for (listener_settings &l : c->relay.listeners)
         if (l.context) tls_unref(l.context);
     c->relay.listeners.clear();
-}
-
-// ---------------------------------------------------------------- printing
-
-static void print_section(const char *kind, const std::string &name, const void *object, buffer *out) {
-    buffer_printf(out, "[%s%s%s]\n", kind, name.empty() ? "" : " ", name.c_str());
-    for (size_t i = 0; i < config_row_count; i++) {
-        const option_row *row = &config_rows[i];
-        if (strcmp(row->section, kind) != 0) continue;
-        buffer text = {};
-        option_format(row, object, &text);
-        view rest = buffer_view(&text);
-        do { // an option of several lines is repeated
-            size_t end = rest.find('\n');
-            view line = rest.substr(0, end);
-            buffer_printf(out, "%s = %.*s\n", row->name, static_cast<int>(line.size()), line.data());
-            rest = end == view::npos ? view() : rest.substr(end + 1);
-        } while (!rest.empty());
-        buffer_free(&text);
-    }
-    buffer_append(out, "\n");
-}
-
-void config_print(const config *c, buffer *out) {
-    print_section("belfry", "", &c->core, out);
-    for (const listener_settings &l : c->relay.listeners)
-        print_section("listener", l.name, &l, out);
-    for (const route &r : c->relay.routes)
-        print_section("route", r.host.empty() ? r.path : r.path + " " + r.host, &r, out);
-    for (const room_rule &r : c->relay.rooms)
-        print_section("room", r.pattern, &r, out);
-    print_section("broker", "", &c->broker, out);
-    print_section("control", "", &c->control, out);
-}
-
-void config_print_help_ini(buffer *out) {
-    const char *section = "";
-    for (size_t i = 0; i < config_row_count; i++) {
-        const option_row *row = &config_rows[i];
-        if (strcmp(section, row->section) != 0) buffer_printf(out, "%s[%s]\n", *section ? "\n" : "", row->section);
-        section = row->section;
-        buffer_printf(out, "; %s\n%s = %s\n", row->help, row->name, row->default_value);
-    }
-}
-
-// A leading dot or quote would be a macro.
-static void print_mdoc_text(const char *text, buffer *out) {
-    if (*text == '.' || *text == '\'') buffer_append(out, "\\&");
-    for (; *text; text++) {
-        if (*text == '\\')
-            buffer_append(out, "\\e");
-        else
-            buffer_append_char(out, *text);
-    }
-    buffer_append(out, "\n");
-}
-
-void config_print_help_mdoc(buffer *out) {
-    static const char *const heads[] = {"[belfry]",       "[listener NAME]", "[route PATH]",
-                                        "[room PATTERN]", "[broker]",        "[control]"};
-    size_t head = 0;
-    const char *section = "";
-    for (size_t i = 0; i < config_row_count; i++) {
-        const option_row *row = &config_rows[i];
-        if (strcmp(section, row->section) != 0)
-            buffer_printf(out, "%s.Ss %s\n.Bl -tag -width Ds\n", *section ? ".El\n" : "", heads[head++]);
-        section = row->section;
-        buffer_printf(out, ".It Cm %s", row->name);
-        if (*row->default_value) buffer_printf(out, " = Ar %s", row->default_value);
-        buffer_append(out, "\n");
-        print_mdoc_text(row->help, out);
-    }
-    buffer_append(out, ".El\n");
+    for (upstream_settings &u : c->relay.upstreams)
+        if (u.tls) tls_unref(u.tls);
+    c->relay.upstreams.clear();
 }
 
 } // namespace belfry

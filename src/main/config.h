@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/options.h"
+#include "main/modules.h"
 #include "relay/broker.h"
 #include "relay/settings.h"
 
@@ -21,6 +22,8 @@ struct core_options {
     int32_t log_format;
     std::string pid_file;
     int64_t drain_timeout;
+    std::vector<std::string> modules;     // names, in order
+    std::vector<std::string> load_module; // paths
 };
 
 // [broker]
@@ -56,18 +59,23 @@ struct config {
     broker_options broker;
     control_options control;
     relay_settings relay;
+    module_set modules; // owned; made from core.modules and core.load_module
+    // Values of the modules' options, at the section's place in `relay`.
+    std::vector<option_values> upstream_values, route_values, room_values;
     struct broker_settings link; // made from `broker`
     uint32_t worker_count;       // made from core.workers
     std::vector<config_error> errors;
     std::vector<config_error> warnings;
 };
 
-// The rows of all sections.
+// The rows of all sections; modules bring more.
 extern const option_row config_rows[];
 extern const size_t config_row_count;
 
-// Reads and checks; certificates are loaded too. True where there was no error; else config->errors tells all of them.
+// Reads and checks; certificates and modules are loaded too. True where there was no error; else config->errors tells
+// all of them.
 [[nodiscard]] bool config_load(const char *file, config *out);
+// Nothing may use the settings any more: the modules' scopes go, and the modules.
 void config_free(config *c);
 // The effective config as ini, every option with its value, secrets as ***.
 void config_print(const config *c, buffer *out);

@@ -1,6 +1,7 @@
 // Checks over the whole config. Main thread.
 #include "main/config_check.h"
 
+#include "main/config_upstream.h"
 #include "net/address.h"
 #include "proto/room_name.h"
 #include "relay/shard.h"
@@ -61,8 +62,20 @@ static void check_tls(checking *c, const std::string &section, listener_settings
     if (!l->context) complain(c, section, "certificate", e.text);
 }
 
+static void check_trusted(checking *c, const std::string &section, listener_settings *l) {
+    for (const std::string &text : l->trusted_proxies) {
+        ip_range range;
+        error e;
+        if (ip_range_parse(text, &range, &e))
+            l->trusted.push_back(range);
+        else
+            complain(c, section, "trusted_proxies", e.text);
+    }
+}
+
 static void check_listener(checking *c, listener_settings *l) {
     std::string section = "listener " + l->name;
+    check_trusted(c, section, l);
     if (l->listen.empty()) complain(c, section, nullptr, "[" + section + "] has no listen");
     for (const std::string &text : l->listen) {
         address a;
@@ -78,21 +91,88 @@ static std::string check_template(const std::string &pattern) {
         size_t close = pattern.find('}', at);
         if (pattern[at] == '}' || close == std::string::npos) return "unbalanced braces in \"" + pattern + "\"";
         std::string name = pattern.substr(at + 1, close - at - 1);
-        if (name == "user") return "{user}: there are no users yet";
-        if (name != "conn" && (name.compare(0, 6, "query.") != 0 || name.size() == 6))
-            return "unknown {" + name + "}; write {conn} or {query.NAME}";
+        if (name != "conn" && name != "user" && (name.compare(0, 6, "query.") != 0 || name.size() == 6))
+            return "unknown {" + name + "}; write {conn}, {user} or {query.NAME}";
         at = close + 1;
     }
     if (room_name_reserved(pattern)) return "names with @ are reserved";
     return "";
 }
 
-static void check_route(checking *c, const route *r, const std::string &name, std::set<std::string> *seen) {
+static constexpr size_t servers_max = 64; // of one upstream: a call's tried servers are one word
+
+static void check_upstream(checking *c, upstream_settings *u) {
+    std::string section = "upstream " + u->name;
+    bool tls = false;
+    if (u->server.empty()) complain(c, section, nullptr, "[" + section + "] has no server");
+    if (u->server.size() > servers_max) complain(c, section, "server", "more than 64 servers");
+    for (const std::string &line : u->server) {
+        server_settings server;
+        error e;
+        if (!config_parse_server(line, &server, &e)) {
+            complain(c, section, "server", e.text);
+            continue;
+        }
+        tls = tls || server.tls;
+        for (const server_settings &other : u->servers)
+            if (other.text == server.text) complain(c, section, "server", server.text + " is there twice");
+        u->servers.push_back(std::move(server));
+    }
+    if (!u->health_check.empty() &&
+        (u->health_check[0] != '/' || u->health_check.find_first_of(" \t#") != std::string::npos))
+        complain(c, section, "health_check", "\"" + u->health_check + "\" is no path");
+    if (!tls) return;
+    error e;
+    u->tls = tls_client_new(u->tls_ca.empty() ? nullptr : u->tls_ca.c_str(), u->tls_verify, &e);
+    if (!u->tls) return complain(c, section, "tls_ca", e.text);
+    if (!u->tls_verify)
+        c->out->warnings.push_back(
+            {c->whole.file, 0, "[" + section + "] tls_verify = no: the backend could be anybody"});
+}
+
+static void bind_upstream(checking *c, const std::string &section, route *r) {
+    std::vector<const char *> names;
+    for (size_t i = 0; i < c->out->relay.upstreams.size(); i++) {
+        names.push_back(c->out->relay.upstreams[i].name.c_str());
+        if (r->upstream == names.back()) r->upstream_index = static_cast<int32_t>(i);
+    }
+    if (!r->upstream.empty() && r->upstream_index < 0) {
+        const char *nearest = nearest_name(r->upstream, names.data(), names.size());
+        return complain(c, section, "upstream",
+                        "there is no [upstream " + r->upstream + "]" +
+                            (nearest ? std::string("; did you mean \"") + nearest + "\"?" : ""));
+    }
+    if (r->mode == mode_proxy && r->upstream.empty()) complain(c, section, "mode", "proxy needs an upstream");
+    if (!r->hook.empty() && r->upstream.empty()) complain(c, section, "hook", "needs an upstream to ask");
+    if (!r->hook.empty() && (r->hook[0] != '/' || r->hook.find_first_of(" \t#") != std::string::npos))
+        complain(c, section, "hook", "\"" + r->hook + "\" is no path");
+    if (r->connect_hook == asks_always && r->hook.empty()) complain(c, section, "connect_hook", "always needs a hook");
+}
+
+static void check_notify(checking *c, const std::string &section, route *r) {
+    static const char *const names[] = {"connected", "disconnected", "joined", "left", "occupied", "vacated"};
+    static constexpr size_t count = sizeof names / sizeof *names;
+    for (const std::string &name : r->notify) {
+        uint32_t bit = 0;
+        for (size_t i = 0; i < count; i++)
+            if (name == names[i]) bit = 1u << i;
+        r->notify_bits |= bit;
+        const char *nearest = bit ? nullptr : nearest_name(name, names, count);
+        if (!bit)
+            complain(c, section, "notify",
+                     "unknown \"" + name + "\"" + (nearest ? std::string("; did you mean \"") + nearest + "\"?" : ""));
+    }
+    if (r->notify_bits && r->hook.empty()) complain(c, section, "notify", "needs a hook to tell it to");
+}
+
+static void check_route(checking *c, route *r, const std::string &name, std::set<std::string> *seen) {
     std::string section = "route " + name;
     if (r->path.empty() || r->path[0] != '/')
         complain(c, section, nullptr, "[" + section + "]: a route's path begins with /");
     if (!seen->insert(r->host + " " + r->path).second)
         complain(c, section, nullptr, "another route has the same host and path");
+    bind_upstream(c, section, r);
+    check_notify(c, section, r);
     for (const std::string &pattern : r->join_on_connect) {
         std::string wrong = check_template(pattern);
         if (!wrong.empty()) complain(c, section, "join_on_connect", wrong);
@@ -148,6 +228,8 @@ void config_check(config *out, const char *file, const config_places *places,
     if (out->relay.routes.empty()) complain(&c, "", nullptr, "there is no [route PATH]: everybody would get a 404");
     for (listener_settings &l : out->relay.listeners)
         check_listener(&c, &l);
+    for (upstream_settings &u : out->relay.upstreams)
+        check_upstream(&c, &u);
     std::set<std::string> seen;
     for (size_t i = 0; i < out->relay.routes.size(); i++)
         check_route(&c, &out->relay.routes[i], route_names[i], &seen);
@@ -156,6 +238,7 @@ void config_check(config *out, const char *file, const config_places *places,
     check_broker(&c);
     check_control(&c);
     out->relay.max_connections = out->core.max_connections;
+    out->relay.max_message = out->broker.max_message;
 }
 
 } // namespace belfry

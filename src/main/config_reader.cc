@@ -5,6 +5,7 @@
 
 #include "main/config_reader.h"
 
+#include <algorithm>
 #include <errno.h>
 #include <glob.h>
 #include <ini.h>
@@ -145,21 +146,38 @@ void config_read(const char *file, const config_sink *sink) {
     read_file(file, sink, 0);
 }
 
-static bool read_secret(const std::string &path, std::string *out, std::string *why) {
+static constexpr size_t secret_line_max = 8192, secret_file_max = 256 * 1024;
+
+// A secret's first line, or (keys in PEM or JSON) the whole file.
+static bool read_secret(const std::string &path, bool whole, std::string *out, std::string *why) {
     FILE *f = fopen(path.c_str(), "re");
     if (!f) {
         *why = "can't read " + path + ": " + strerror(errno);
         return false;
     }
-    char line[8192];
-    bool got = fgets(line, sizeof line, f) != nullptr;
+    size_t most = whole ? secret_file_max : secret_line_max;
+    std::string text(most + 1, 0);
+    size_t size = fread(text.data(), 1, text.size(), f);
+    bool failed = ferror(f) != 0;
     fclose(f);
-    if (!got) *why = path + " is empty";
-    *out = got ? text_of(line) : std::string();
-    return got;
+    text.resize(size);
+    if (!whole) text.resize(std::min(text.find_first_of("\r\n"), size));
+    while (!text.empty() && (text.back() == '\n' || text.back() == '\r'))
+        text.pop_back();
+    if (failed)
+        *why = "can't read " + path;
+    else if (text.empty())
+        *why = path + " is empty";
+    else if (text.size() > most)
+        *why = path + " is larger than " + std::to_string(most) + " bytes";
+    else if (text.find('\0') != std::string::npos)
+        *why = path + " is no text";
+    if (!why->empty()) return false;
+    *out = whole ? text : std::string(bytes_trim(text));
+    return true;
 }
 
-bool config_expand(std::string *value, bool secret, std::string *why) {
+static bool expand_environment(std::string *value, std::string *why) {
     for (size_t at = 0; (at = value->find("${", at)) != std::string::npos;) {
         size_t end = value->find('}', at);
         if (end == std::string::npos) {
@@ -175,9 +193,20 @@ bool config_expand(std::string *value, bool secret, std::string *why) {
         value->replace(at, end + 1 - at, found);
         at += strlen(found);
     }
-    if (!secret || value->compare(0, 5, "file:") != 0) return true;
-    std::string path = value->substr(5);
-    return read_secret(path, value, why);
+    return true;
+}
+
+bool config_expand(std::string *value, config_secret secret, std::string *why) {
+    if (!expand_environment(value, why)) return false;
+    if (secret == config_secret::none) return true;
+    bool keys = secret == config_secret::keys;
+    size_t at = keys && value->starts_with("kid=") ? value->find(' ') : 0; // kid=NAME file:PATH
+    at = at == std::string::npos ? value->size() : value->find_first_not_of(' ', at);
+    if (at == std::string::npos || value->compare(at, 5, "file:") != 0) return true;
+    std::string content;
+    if (!read_secret(value->substr(at + 5), keys, &content, why)) return false;
+    value->replace(at, std::string::npos, content);
+    return true;
 }
 
 } // namespace belfry

@@ -18,8 +18,12 @@ struct config_sink {
 // the most).
 void config_read(const char *file, const config_sink *sink);
 
-// Replaces ${NAME} by the environment's value and, where `secret`, file:PATH by the first line of that file. False with
-// a reason.
-[[nodiscard]] bool config_expand(std::string *value, bool secret, std::string *why);
+enum class config_secret : uint8_t {
+    none,   // an ordinary value: file: is text
+    secret, // file:PATH is the first line of that file
+    keys,   // file:PATH, also behind kid=NAME, is the whole of it, at most 256 KiB
+};
+// Replaces ${NAME} by the environment's value and, in a secret, file:PATH by what that file holds. False with a reason.
+[[nodiscard]] bool config_expand(std::string *value, config_secret secret, std::string *why);
 
 } // namespace belfry

@@ -117,11 +117,9 @@ static void get_connections(control_api *a, control_conn *c, const control_reque
     std::string after = uri_parameter(q->query, "after");
     if (!after.empty() && !conn_id_parse(after, &id))
         return control_reply_error(c, 400, "after: no connection id of this node", view());
-    if (!uri_parameter(q->query, "user").empty())
-        return control_reply_error(c, 501, "user: there are no users yet", view());
     if (limit_of(c, q->query, &limit))
         node_query(a->node, query_type::connections, uri_parameter(q->query, "room"), after, limit, connections_done,
-                   control_ref(c), 0);
+                   control_ref(c), 0, uri_parameter(q->query, "user"));
 }
 
 static void with_room(control_api *a, control_conn *c, const control_request *q, view encoded) {
@@ -142,6 +140,20 @@ static void ready(control_api *a, control_conn *c) {
                   "Retry-After: 1\r\n");
 }
 
+static void get_upstreams(control_api *a, control_conn *c, const control_request *q) {
+    const std::string key = uri_parameter(q->query, "key");
+    const view asked = key;
+    buffer out = {};
+    buffer_append(&out, "{\"upstreams\":[");
+    for (size_t i = 0; i < a->node->upstreams.size(); i++) {
+        if (i) buffer_append_char(&out, ',');
+        upstream_status_write(a->node->upstreams[i], key.empty() ? nullptr : &asked, &out);
+    }
+    buffer_append(&out, "]}");
+    control_reply(c, 200, "application/json", buffer_view(&out), view());
+    buffer_free(&out);
+}
+
 struct api_path {
     const char *method, *path;
     void (*act)(control_api *a, control_conn *c, const control_request *q);
@@ -157,6 +169,7 @@ static const api_path paths[] = {
      [](control_api *a, control_conn *c, const control_request *q) { control_run_commands(a, c, q->body); }},
     {"GET", "/v1/rooms", get_rooms},
     {"GET", "/v1/connections", get_connections},
+    {"GET", "/v1/upstreams", get_upstreams},
     {"GET", "/v1/status",
      [](control_api *a, control_conn *c, const control_request *) {
          node_query(a->node, query_type::status, view(), view(), 1, status_done, control_ref(c),

@@ -63,6 +63,13 @@ static void write_counters(const counters *n, buffer *out) {
     buffer_append(out, "}");
 }
 
+static void write_hooks(const edge_counters *n, const notify_counters *events, buffer *out) {
+    buffer_printf(out, ",\"hooks\":{\"calls\":%llu,\"failures\":%llu,\"refusals\":%llu,\"ms\":%llu}", big(n->hook_calls),
+                  big(n->hook_failures), big(n->hook_refusals), big(n->hook_ms));
+    buffer_printf(out, ",\"notify\":{\"sent\":%llu,\"retried\":%llu,\"dropped\":%llu,\"spooled\":%llu}",
+                  big(events->sent), big(events->retried), big(events->dropped), big(events->spooled));
+}
+
 static void write_broker(const control_api *a, buffer *out) {
     const broker *b = a->node->broker;
     const broker_counters *n = &b->count;
@@ -95,6 +102,10 @@ static shard_status add_up(const query *q) {
         if (q->parts[i].out.size != sizeof part) continue; // a worker that had ended
         memcpy(&part, q->parts[i].out.data, sizeof part);
         counters_add(&sum.count, &part.count);
+        sum.notify.sent += part.notify.sent;
+        sum.notify.retried += part.notify.retried;
+        sum.notify.dropped += part.notify.dropped;
+        sum.notify.spooled += part.notify.spooled;
         sum.connections += part.connections;
         sum.rooms += part.rooms;
         sum.memberships += part.memberships;
@@ -123,6 +134,7 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
     buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu",
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
+    write_hooks(&sum.count.edge, &sum.notify, out);
     write_broker(a, out);
     write_memory(&sum, out);
     buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu}}\n", big(log_count(log_level::error)),

@@ -13,6 +13,7 @@
 #include "main/control_api.h"
 #include "main/control_http.h"
 #include "main/versions.h"
+#include "relay/chain.h"
 #include "relay/node.h"
 
 #include <errno.h>
@@ -279,6 +280,7 @@ static int help_config(const char *form) {
 static int with_config(const char *file, bool test, bool show) {
     config settings = {};
     int code = 0;
+    chain_set_version(PACKAGE_VERSION);
     if (!config_load(file, &settings)) {
         for (const config_error &e : settings.errors)
             if (e.line)

@@ -302,6 +302,58 @@ void secrets_are_not_printed(void **) {
     assert_non_null(strstr(text.c_str(), "127.0.0.1:6379/0"));
 }
 
+// ---------------------------------------------------------------- modules
+
+void options_of_modules_are_options(void **) {
+    loads("[belfry]\nmodules = sticky, origin\n[upstream app]\nserver = 127.0.0.1:1\nsticky = ip\n" LEAST
+          "upstream = app\norigin = https://a.example, https://b.example\norigin = null\n");
+    assert_int_equal(c->relay.modules.size(), 2);
+    assert_string_equal(c->relay.modules[0].module->name, "sticky");
+    assert_int_equal(c->relay.modules[1].conn_offset % 16, 0);
+    assert_non_null(c->relay.upstreams[0].scopes[0]);
+    assert_non_null(c->relay.routes[0].scopes[1]);
+    assert_null(c->relay.routes[0].scopes[0]); // sticky has nothing in [route]
+    std::string text = printed();
+    assert_non_null(strstr(text.c_str(), "\nmodules = sticky, origin\nload_module = \n"));
+    assert_non_null(strstr(text.c_str(), "\nsticky = ip\n"));
+    assert_non_null(strstr(text.c_str(), "\norigin = https://a.example, https://b.example, null\n"));
+}
+
+void mistakes_in_options_of_modules_have_their_place(void **) {
+    fails(LEAST "orign = same\norigin = https://a.example\norigin = https://a.example/path\nauth = jtw\n"
+                "[route /b]\norigin = ftp\n",
+          "5: unknown option \"orign\" in [route]; did you mean \"origin\"?\n"
+          "8: auth: \"jtw\" is not known here: write none, backend, jwt or jwt_or_backend; did you mean jwt?\n"
+          "10: origin: \"ftp\" is no origin; write https://app.example, same, any, null or none\n");
+    fails(LEAST "origin = https://a.example\norigin = https://a.example/path\n",
+          "6: origin: \"https://a.example/path\" has a path; write https://a.example\n");
+}
+
+void modules_that_are_not_there(void **) {
+    fails("[belfry]\nmodules = orgin, auth\nload_module = /nonexistent/x.so\n" LEAST "origin = same\nsticky = ip\n",
+          "3: load_module: /nonexistent/x.so: cannot open shared object file: No such file or directory\n"
+          "2: modules: there is no module \"orgin\"; did you mean \"origin\"?\n"
+          "8: \"origin\" is an option of module origin, which is not in [belfry] modules\n"
+          "9: unknown option \"sticky\" in [route]\n");
+    loads("[belfry]\nmodules =\n" LEAST);
+    assert_int_equal(c->relay.modules.size(), 0);
+    assert_int_equal(c->modules.rows.size(), 0);
+}
+
+void the_help_names_the_options_of_modules(void **) {
+    buffer out = {};
+    config_print_help_ini(&out);
+    std::string ini(buffer_view(&out));
+    buffer_clear(&out);
+    config_print_help_mdoc(&out);
+    std::string mdoc(buffer_view(&out));
+    buffer_free(&out);
+    size_t route = ini.find("[route]"), room = ini.find("[room]");
+    assert_true(ini.find("\norigin = ") > route && ini.find("\norigin = ") < room);
+    assert_true(ini.find("\nmessage_rate = ", room) != std::string::npos);
+    assert_non_null(strstr(mdoc.c_str(), "\n.It Cm jwt_key\n"));
+}
+
 } // namespace
 
 #define with_config(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -327,6 +379,10 @@ int main() {
         with_config(the_printed_config_loads_and_prints_the_same),
         with_config(every_option_is_printed),
         with_config(secrets_are_not_printed),
+        with_config(options_of_modules_are_options),
+        with_config(mistakes_in_options_of_modules_have_their_place),
+        with_config(modules_that_are_not_there),
+        with_config(the_help_names_the_options_of_modules),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

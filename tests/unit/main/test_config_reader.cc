@@ -202,39 +202,59 @@ void a_circle_of_includes_ends(void **) {
 
 // ---------------------------------------------------------------- values
 
-void expands(const char *value, bool secret, const std::string &want) {
+constexpr config_secret none = config_secret::none, secret = config_secret::secret, keys = config_secret::keys;
+
+void expands(const char *value, config_secret kind, const std::string &want) {
     std::string text = value, why;
-    assert_true(config_expand(&text, secret, &why));
+    assert_true(config_expand(&text, kind, &why));
     assert_string_equal(text.c_str(), want.c_str());
 }
 
-void refuses(const std::string &value, bool secret, const std::string &want) {
+void refuses(const std::string &value, config_secret kind, const std::string &want) {
     std::string text = value, why;
-    assert_false(config_expand(&text, secret, &why));
+    assert_false(config_expand(&text, kind, &why));
     assert_string_equal(why.c_str(), want.c_str());
 }
 
 void the_environment_is_filled_in(void **) {
     setenv("BELFRY_TEST_A", "first", 1);
     setenv("BELFRY_TEST_B", "", 1);
-    expands("plain $HOME {x} $", false, "plain $HOME {x} $");
-    expands("${BELFRY_TEST_A}", false, "first");
-    expands("a${BELFRY_TEST_A}b${BELFRY_TEST_B}c${BELFRY_TEST_A}", false, "afirstbcfirst");
-    refuses("${BELFRY_TEST_NONE}", false, "the environment has no BELFRY_TEST_NONE");
-    refuses("x${BELFRY_TEST_A", false, "${ lacks its }");
+    expands("plain $HOME {x} $", none, "plain $HOME {x} $");
+    expands("${BELFRY_TEST_A}", none, "first");
+    expands("a${BELFRY_TEST_A}b${BELFRY_TEST_B}c${BELFRY_TEST_A}", none, "afirstbcfirst");
+    refuses("${BELFRY_TEST_NONE}", none, "the environment has no BELFRY_TEST_NONE");
+    refuses("x${BELFRY_TEST_A", none, "${ lacks its }");
     setenv("BELFRY_TEST_A", "${BELFRY_TEST_B}${", 1); // what comes from there is not looked through again
-    expands("${BELFRY_TEST_A}", false, "${BELFRY_TEST_B}${");
+    expands("${BELFRY_TEST_A}", none, "${BELFRY_TEST_B}${");
 }
 
 void a_secret_may_be_in_a_file(void **) {
     std::string file = "file:" + write_file("token", "s3cret \nsecond line\n");
-    expands(file.c_str(), true, "s3cret");
-    expands(file.c_str(), false, file); // only secrets
+    expands(file.c_str(), secret, "s3cret");
+    expands(file.c_str(), none, file); // only secrets
     setenv("BELFRY_TEST_A", directory->c_str(), 1);
-    expands("file:${BELFRY_TEST_A}/token", true, "s3cret");
-    expands("profile:x", true, "profile:x");
-    refuses("file:" + *directory + "/none", true, "can't read " + *directory + "/none: No such file or directory");
-    refuses("file:" + write_file("empty", ""), true, *directory + "/empty is empty");
+    expands("file:${BELFRY_TEST_A}/token", secret, "s3cret");
+    expands("profile:x", secret, "profile:x");
+    refuses("file:" + *directory + "/none", secret, "can't read " + *directory + "/none: No such file or directory");
+    refuses("file:" + write_file("empty", ""), secret, *directory + "/empty is empty");
+    refuses("file:" + write_file("first", "\nx\n"), secret, *directory + "/first is empty");
+    refuses("file:" + write_file("long", std::string(8193, 'x')), secret,
+            *directory + "/long is larger than 8192 bytes");
+}
+
+void keys_are_whole_files(void **) {
+    std::string file = "file:" + write_file("key.pem", "-----BEGIN\nabc\n-----END\n\n");
+    expands(file.c_str(), keys, "-----BEGIN\nabc\n-----END");
+    expands(("kid=one " + file).c_str(), keys, "kid=one -----BEGIN\nabc\n-----END");
+    expands(("kid=one " + file).c_str(), secret, "kid=one " + file);
+    expands("kid=one", keys, "kid=one");
+    expands("kid=one plain", keys, "kid=one plain");
+    refuses("kid=one file:" + *directory + "/none", keys,
+            "can't read " + *directory + "/none: No such file or directory");
+    refuses("file:" + write_file("nul", std::string("a\0b", 3)), keys, *directory + "/nul is no text");
+    expands(("file:" + write_file("big", std::string(262144, 'x'))).c_str(), keys, std::string(262144, 'x'));
+    refuses("file:" + write_file("bigger", std::string(262145, 'x')), keys,
+            *directory + "/bigger is larger than 262144 bytes");
 }
 
 } // namespace
@@ -260,6 +280,7 @@ int main() {
         with_files(a_circle_of_includes_ends),
         with_files(the_environment_is_filled_in),
         with_files(a_secret_may_be_in_a_file),
+        with_files(keys_are_whole_files),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
