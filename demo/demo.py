@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""The demo: Belfry, a tiny backend and a chat page on loopback, until Ctrl-C. Python's standard library alone.
+"""The demo: Belfry in front of a small application on loopback, until Ctrl-C. Python's standard library alone.
 
-Makes a throw-away certificate, starts Belfry with conf/demo.ini (and a Redis, with --redis), serves the page, prints where
-everything is. All files are in one temporary directory, which goes when the demo goes.
+Makes a throw-away certificate and secret, starts the application (and a Redis, with --redis) and Belfry with conf/demo.ini,
+prints where everything is. All files are in one temporary directory, which goes when the demo goes.
 """
 
 import argparse
+import base64
 import contextlib
+import http.client
+import json
 import os
+import secrets
 import shlex
 import shutil
 import signal
@@ -18,17 +22,40 @@ import tempfile
 import time
 from pathlib import Path
 
-from backend import Backend, control_request
+from backend import LOBBY, Backend
 from check import check
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS = 30
-ROOM = "chat:lobby"
 HELLO = '{"text":"hi"}'
 
 
 class Failure(Exception):
     """The demo can't go on; its text says why."""
+
+
+class ControlConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path):
+        super().__init__("localhost", timeout=START_SECONDS)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def control_get(path, target):
+    """(status, body) of Belfry's control API."""
+    connection = ControlConnection(path)
+    try:
+        connection.request("GET", target)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 def wait_until(ready, what, process):
@@ -108,17 +135,19 @@ def start_redis(stack, directory):
 
 def is_ready(control):
     try:
-        return control_request(control, "GET", "/readyz")[0] == 200
-    except OSError:
+        return control_get(control, "/readyz")[0] == 200
+    except (OSError, http.client.HTTPException):
         return False
 
 
-def start_belfry(stack, belfry, directory, port, redis_port):
-    """The process and the ports of its listeners by name."""
+def start_belfry(stack, belfry, directory, backend, secret, port, redis_port):
+    """The process and the port of its listener."""
     environment = dict(
         os.environ,
         BELFRY_DEMO_DIR=str(directory),
         BELFRY_DEMO_PORT=str(port_or_free(port)),
+        BELFRY_DEMO_BACKEND=str(backend.port),
+        BELFRY_DEMO_SECRET=secret,
         BELFRY_DEMO_BROKER="redis" if redis_port else "memory",
         BELFRY_DEMO_REDIS=f"redis://127.0.0.1:{redis_port or 6379}/0",
     )
@@ -128,30 +157,32 @@ def start_belfry(stack, belfry, directory, port, redis_port):
     except OSError as error:
         raise Failure(f"{belfry}: {error.strerror}") from None
     wait_until(lambda: is_ready(control), "belfry", process)
-    listeners = control_request(control, "GET", "/v1/status")[1]["listeners"]
-    return process, {listener["name"]: int(listener["address"].rsplit(":", 1)[1]) for listener in listeners}
+    (listener,) = json.loads(control_get(control, "/v1/status")[1])["listeners"]
+    return process, int(listener["address"].rsplit(":", 1)[1])
 
 
 def publish_commands(belfry, directory, redis_port):
     """One-line ways to publish."""
     control = str(directory / "control.sock")
     commands = [
-        [str(belfry.with_name("belfryctl")), "-s", control, "publish", ROOM, HELLO],
-        ["curl", "--unix-socket", control, "-d", HELLO, f"http://localhost/v1/rooms/{ROOM}"],
+        [str(belfry.with_name("belfryctl")), "-s", control, "publish", LOBBY, HELLO],
+        ["curl", "--unix-socket", control, "-d", HELLO, f"http://localhost/v1/rooms/{LOBBY}"],
     ]
     if redis_port:
-        commands.append(["redis-cli", "-p", str(redis_port), "publish", f"belfry:room:{ROOM}", HELLO])
+        commands.append(["redis-cli", "-p", str(redis_port), "publish", f"belfry:room:{LOBBY}", HELLO])
     return [shlex.join(command) for command in commands]
 
 
-def describe(backend, ports, commands):
+def describe(port, backend, commands):
     lines = [
         "",
-        f"  chat page     http://127.0.0.1:{backend.http_port}/     (it talks to ws://127.0.0.1:{ports['plain']}/ws)",
-        f"  the same, TLS https://127.0.0.1:{backend.https_port}/    (wss://127.0.0.1:{ports['secure']}/ws; "
-        "your browser will ask about the certificate)",
+        f"  Chat           https://127.0.0.1:{port}/",
+        "                 Your browser will say that nobody it knows has signed the certificate: that is so. Go on by",
+        '                 "Advanced" and "Proceed" (Chromium) or "Accept the Risk" (Firefox).',
+        f"  WebSocket      wss://127.0.0.1:{port}/ws   (with the login's cookie; 401 without)",
+        f"  The backend    http://127.0.0.1:{backend.port}/   plain HTTP, demo/backend.py; Belfry passes requests on to it",
         "",
-        "  Open it twice, and publish from a shell:",
+        "  Log in with two names, the second in a private window, and publish from a shell:",
         "",
         *(f"    {command}" for command in commands),
         "",
@@ -165,24 +196,25 @@ def run(stack, options):
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="belfry-demo-")))
     belfry = options.belfry.resolve()
     make_certificate(directory)
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode()
     redis_port = start_redis(stack, directory) if options.redis else None
-    process, ports = start_belfry(stack, belfry, directory, options.port, redis_port)
-    backend = stack.enter_context(Backend(directory / "control.sock", ports, directory / "certificate.pem", directory / "key.pem"))
+    backend = stack.enter_context(Backend(secret))
+    process, port = start_belfry(stack, belfry, directory, backend, secret, options.port, redis_port)
     commands = publish_commands(belfry, directory, redis_port)
-    describe(backend, ports, commands)
+    describe(port, backend, commands)
     if options.check:
-        check(backend, ports, directory / "certificate.pem", ROOM, commands)
-        print("checked: every way to publish reached a client over ws and one over wss")
+        check(port, directory / "certificate.pem", LOBBY, commands)
+        print("checked: login, connect hook, rooms, calls, and every way to publish reached two clients over wss")
         return 0
     raise Failure(f"belfry ended with exit code {process.wait()}")
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Belfry, a backend and a chat page on loopback, until Ctrl-C.")
+    parser = argparse.ArgumentParser(description="Belfry in front of a chat application on loopback, until Ctrl-C.")
     parser.add_argument("--belfry", type=Path, required=True, help="the program; belfryctl is beside it")
     parser.add_argument("--redis", action="store_true", help="with a Redis that the demo starts, instead of the memory broker")
-    parser.add_argument("--port", type=int, default=8443, help="of wss://; a free one where it is taken (default 8443)")
-    parser.add_argument("--check", action="store_true", help="publish in every way, see it arrive, end")
+    parser.add_argument("--port", type=int, default=8443, help="of https:// and wss://; a free one where it is taken (default 8443)")
+    parser.add_argument("--check", action="store_true", help="log in, join, call, publish in every way, see it arrive, end")
     return parser.parse_args()
 
 

@@ -1,4 +1,5 @@
-// The chat page: one WebSocket with Belfry's JSON protocol, one room, reconnecting with back-off.
+// The chat page: one WebSocket with Belfry's JSON protocol, one room, reconnecting with back-off. Who we are, the backend has
+// told Belfry by our login's cookie.
 // What others write gets onto the page by textContent alone, so nobody's message is HTML.
 "use strict";
 
@@ -12,15 +13,15 @@ let wanted = "chat:lobby"; // the room that we are in, or want to be in when con
 let joined = false;
 let request = 0;       // id of the last request
 let join_request = 0;  // id of the join that waits for its ok
+const calls = new Map(); // request id -> what takes the answer's data
 let failures = 0;      // in a row
-let ever_open = false;
 let announced = null;  // ms after which the server asked us to come back
 
 function show_state(state, text) {
     element("state").dataset.state = state;
     element("state").textContent = text || state;
     const usable = state === "connected" && joined;
-    for (const id of ["text", "send", "ask"]) element(id).disabled = !usable;
+    for (const id of ["text", "send", "ask", "roll"]) element(id).disabled = !usable;
 }
 
 function append(line) {
@@ -42,10 +43,11 @@ function show_message(message) {
     const data = message.data;
     const is_object = typeof data === "object" && data !== null;
     const text = is_object && "text" in data ? data.text : data;
-    const mine = message.from && message.from.conn === own_id;
+    const from = message.from; // by Belfry: nobody can make it up
+    const mine = from && from.conn === own_id;
     const line = document.createElement("li");
     const name = document.createElement("b");
-    name.textContent = is_object && data.name ? String(data.name) : message.from ? message.from.conn : "backend";
+    name.textContent = from ? from.user || from.conn : is_object && data.name ? String(data.name) : "backend";
     if (mine) name.textContent += " (you)";
     line.append(name, " ", typeof text === "string" ? text : JSON.stringify(text));
     append(line);
@@ -67,21 +69,38 @@ function join(room) {
     if (join_request) show_state("connected", "joining " + room);
 }
 
+function entered() {
+    joined = true;
+    show_state("connected", "connected, in " + wanted);
+    note("joined " + wanted);
+}
+
+function call(method, data, take) {
+    const id = send({type: "call", method, data});
+    if (id) calls.set(id, take);
+}
+
 const handlers = {
     welcome(message) {
         own_id = message.conn;
+        element("user").textContent = message.user;
         failures = 0;
         show_state("connected");
-        join(wanted);
+        for (const room in message.rooms) { // where the backend has put us
+            if (room !== wanted) send({type: "leave", room});
+        }
+        if (wanted in message.rooms) entered();
+        else join(wanted);
     },
     ok(message) {
-        if (message.id !== join_request) return;
-        joined = true;
-        show_state("connected", "connected, in " + wanted);
-        note("joined " + wanted);
+        const take = calls.get(message.id);
+        calls.delete(message.id);
+        if (take) take(message.data);
+        if (message.id === join_request) entered();
     },
     message: show_message,
     error(message) {
+        calls.delete(message.id);
         if (message.id === join_request) show_state("connected");
         note("error " + message.code + ": " + message.message);
     },
@@ -102,41 +121,19 @@ const handlers = {
 function closed(event) {
     socket = null;
     joined = false;
+    calls.clear();
     failures++;
     // Full jitter, so that a thousand pages do not come back in the same moment.
     const longest = Math.min(last_delay, first_delay * 2 ** (failures - 1));
     const delay = announced !== null ? announced : longest / 2 + Math.random() * longest / 2;
     announced = null;
     show_state("waiting", "disconnected (" + event.code + "), next try in " + (delay / 1000).toFixed(1) + " s");
-    if (!ever_open && failures >= 2 && event.target.url.startsWith("wss:")) show_certificate_hint(event.target.url);
     setTimeout(connect, delay);
 }
 
-// Firefox asks for each port: the page's certificate was accepted, the WebSocket's was not.
-function show_certificate_hint(url) {
-    const link = document.createElement("a");
-    link.href = url.replace("wss:", "https:");
-    link.target = "_blank";
-    link.textContent = link.href;
-    element("hint").replaceChildren("If this does not connect, open ", link, " once and accept its certificate too.");
-    element("hint").hidden = false;
-}
-
-async function address() {
-    const ports = await (await fetch("/ports")).json();
-    const secure = location.protocol === "https:";
-    return (secure ? "wss://" : "ws://") + location.hostname + ":" + (secure ? ports.secure : ports.plain) + "/ws";
-}
-
-let url = null;
-
 function connect() {
     show_state("connecting");
-    socket = new WebSocket(url, "belfry.v1.json");
-    socket.onopen = () => {
-        ever_open = true;
-        element("hint").hidden = true;
-    };
+    socket = new WebSocket(location.origin.replace("http", "ws") + "/ws", "belfry.v1.json");
     socket.onmessage = (event) => {
         const message = JSON.parse(event.data);
         if (message.type in handlers) handlers[message.type](message);
@@ -146,8 +143,6 @@ function connect() {
 
 // ---- what the visitor does ----
 
-element("name").value = "guest " + Math.floor(Math.random() * 1000);
-
 element("join").onsubmit = (event) => {
     event.preventDefault();
     join("chat:" + element("room").value);
@@ -155,7 +150,7 @@ element("join").onsubmit = (event) => {
 
 element("say").onsubmit = (event) => {
     event.preventDefault();
-    send({type: "publish", room: wanted, data: {name: element("name").value, text: element("text").value}});
+    send({type: "publish", room: wanted, data: {text: element("text").value}});
     element("text").value = "";
 };
 
@@ -171,7 +166,12 @@ element("ask").onclick = async () => {
     }
 };
 
-address().then((found) => {
-    url = found;
-    connect();
-}, () => show_state("waiting", "the demo's backend does not answer: reload the page"));
+element("roll").onclick = () => call("roll", {room: wanted}, (data) => note("your dice show " + data.dice));
+
+element("who").onclick = () => call("who", null, (data) => {
+    note("online: " + data.users.join(", ") + "; rooms: " + data.rooms.join(", "));
+    const options = data.rooms.filter((room) => room.startsWith("chat:")).map((room) => new Option(room.slice(5)));
+    element("rooms").replaceChildren(...options);
+});
+
+connect();

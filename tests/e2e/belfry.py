@@ -32,13 +32,15 @@ SANITIZER_OPTIONS = {
 # By which reasons of status()["refused"] a handshake is refused with a status.
 REFUSE_REASONS = {
     400: ("bad_request", "room"),
-    403: ("room",),
+    401: ("unauthorized",),
+    403: ("room", "origin", "forbidden"),
     404: ("not_found",),
     405: ("method_not_allowed",),
     408: ("timeout",),
     414: ("target_too_long",),
     421: ("misdirected",),
     426: ("upgrade_required",),
+    429: ("rate",),
     431: ("head_too_large",),
     503: ("full", "draining", "room", "timeout"),
     505: ("http_version",),

@@ -1,8 +1,8 @@
-"""A real browser: the demo's chat page over wss in two windows, and what a page's own WebSocket sees of Belfry."""
+"""A real browser: the demo's application behind Belfry in two windows, and what a page's own WebSocket sees of Belfry."""
 
 import os
+import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +10,8 @@ import pytest
 from belfry import wait_until
 from conftest import ECHO_ROUTE, PUBLIC_LISTENER
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
-from backend import Backend  # noqa: E402
+# By its path: the tests have a backend.py of their own.
+Backend = runpy.run_path(str(Path(__file__).resolve().parents[2] / "demo/backend.py"))["Backend"]
 
 try:
     from selenium import webdriver
@@ -36,6 +36,19 @@ CONFIG = (
 [route /ws]
 mode = rooms
 protocol = json
+upstream = app
+auth = backend
+hook = /belfry
+hook_secret = ${BROWSER_SECRET}
+notify = connected, disconnected, occupied, vacated
+
+[route /]
+mode = proxy
+upstream = app
+publish_header = yes
+
+[upstream app]
+server = 127.0.0.1:${BROWSER_BACKEND}
 
 [route /raw]
 mode = rooms
@@ -57,9 +70,19 @@ FLAGS = (
 ).split()
 
 
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
 @pytest.fixture(scope="module")
-def shared_server(start_shared, certificate):
-    return start_shared(CONFIG + certificate.listener("secure"))
+def backend():
+    with Backend(SECRET) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shared_server(start_shared, certificate, backend):
+    environment = {"BROWSER_SECRET": SECRET, "BROWSER_BACKEND": str(backend.port)}
+    return start_shared(CONFIG + certificate.listener("secure"), extra_environment=environment)
 
 
 @pytest.fixture
@@ -69,15 +92,10 @@ def server(shared_server, browser):
     while len(browser.window_handles) > 1:
         browser.close()
         browser.switch_to.window(browser.window_handles[0])
+    browser.get(page_url(shared_server, "https", "/chat.css"))
+    browser.delete_all_cookies()  # of 127.0.0.1, whatever the port: the next test logs in anew
     browser.get("about:blank")
     shared_server.check()
-
-
-@pytest.fixture(scope="module")
-def backend(shared_server, certificate):
-    ports = {"plain": shared_server.address("public")[1], "secure": shared_server.address("secure")[1]}
-    with Backend(shared_server.control_path, ports, certificate.chain, certificate.key) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -95,13 +113,22 @@ def browser(tmp_path_factory):
     started.quit()
 
 
-class Chat:
-    """A window with the chat page."""
+def page_url(server, scheme, path):
+    """Of a page, or of a WebSocket: everything is on one port."""
+    return f"{scheme}://127.0.0.1:{server.address('secure' if scheme in ('https', 'wss') else 'public')[1]}{path}"
 
-    def __init__(self, browser, url):
+
+class Chat:
+    """A window with the chat page, logged in. The cookie is the browser's: who logs in last is who the next connection is."""
+
+    def __init__(self, browser, server, scheme, name):
         browser.switch_to.new_window("window")
         self.browser, self.handle = browser, browser.current_window_handle
-        browser.get(url)
+        browser.get(page_url(server, scheme, "/login"))
+        self.fill("name", name)
+        self.find("enter").click()
+        self.wait("state", "connected, in chat:lobby")
+        assert self.text("user") == name
 
     def find(self, name):
         self.browser.switch_to.window(self.handle)
@@ -117,9 +144,7 @@ class Chat:
         self.find(name).clear()
         self.find(name).send_keys(text)
 
-    def join(self, name, room):
-        self.wait("state", "connected, in chat:lobby")
-        self.fill("name", name)
+    def join(self, room):
         self.fill("room", room)
         self.browser.find_element(By.CSS_SELECTOR, "#join button").click()
         self.wait("state", f"connected, in chat:{room}")
@@ -144,9 +169,8 @@ def in_page(browser, script, *arguments):
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
-def test_chat_between_two_windows(server, backend, browser, scheme):
-    url = f"{scheme}://127.0.0.1:{backend.https_port if scheme == 'https' else backend.http_port}/"
-    ada, bob = (Chat(browser, url).join(name, "tower") for name in ("Ada", "Bob"))
+def test_chat_between_two_windows(server, browser, scheme):
+    ada, bob = (Chat(browser, server, scheme, name).join("tower") for name in ("Ada", "Bob"))
     assert server.members("chat:tower") == 2
     assert server.members("chat:lobby") == 0
 
@@ -162,12 +186,49 @@ def test_chat_between_two_windows(server, backend, browser, scheme):
 
     assert server.publish("chat:tower", '"a plain string"') == 2
     bob.wait("messages", "backend a plain string")
-    page_errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    assert not page_errors
+    assert not errors(browser)
 
 
-def test_chat_comes_back_after_a_close(server, backend, browser):
-    chat = Chat(browser, f"https://127.0.0.1:{backend.https_port}/").join("Ada", "tower")
+def errors(browser):
+    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+def test_calls(server, browser):
+    ada, bob = (Chat(browser, server, "https", name) for name in ("Ada", "Bob"))
+    bob.find("roll").click()
+    bob.wait("messages", "your dice show ")
+    for chat in (ada, bob):
+        chat.wait("messages", "dice Bob rolled ")
+    (rolled,) = ada.lines()
+    assert f"your dice show {rolled[-1]}" in bob.text("messages") and "your dice" not in ada.text("messages")
+
+    def who():  # what the backend knows comes from notifications, a moment behind
+        ada.find("who").click()
+        return "online: Ada, Bob; rooms: chat:lobby" in ada.text("messages")
+
+    wait_until(who, lambda: ada.text("messages"), SECONDS)
+    assert not errors(browser)
+
+
+def test_the_chat_needs_a_login(server, browser):
+    browser.get(page_url(server, "https", "/"))
+    assert browser.current_url.endswith("/login")
+    assert in_page(browser, REFUSED, page_url(server, "wss", "/ws")) == 1006
+    assert server.refused(401) == 1
+    assert server.members("chat:lobby") == 0
+
+
+def test_logging_out(server, browser):
+    Chat(browser, server, "https", "Ada")
+    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    wait_until(lambda: browser.current_url.endswith("/login"), lambda: browser.current_url, SECONDS)
+    wait_until(lambda: server.members("chat:lobby") == 0, "the WebSocket outlives its page", SECONDS)
+    browser.get(page_url(server, "https", "/"))
+    assert browser.current_url.endswith("/login")
+
+
+def test_chat_comes_back_after_a_close(server, browser):
+    chat = Chat(browser, server, "https", "Ada").join("tower")
     (before,) = server.connection_ids(room="chat:tower")
     server.command({"op": "disconnect", "conn": before, "code": 4403, "reason": "try again"})
     chat.wait("messages", "the server says goodbye: try again")
@@ -209,21 +270,16 @@ return {...result, code: event.code, reason: event.reason, clean: event.wasClean
 """
 
 
-def belfry_url(server, scheme, path):
-    return f"{scheme}://127.0.0.1:{server.address('secure' if scheme == 'wss' else 'public')[1]}{path}"
-
-
-def open_page(browser, backend, scheme):
-    """A page from which a WebSocket of this scheme may be opened. Not the chat itself, whose policy is the same."""
-    port, kind = (backend.https_port, "https") if scheme == "wss" else (backend.http_port, "http")
-    browser.get(f"{kind}://127.0.0.1:{port}/chat.css")
+def open_page(browser, server, scheme):
+    """A page of the same origin as the WebSocket of this scheme. Not the chat itself, whose policy is the same."""
+    browser.get(page_url(server, scheme.replace("ws", "http"), "/chat.css"))
 
 
 @pytest.mark.parametrize("size", [1, 125, 126, 65535, 65536, 1 << 20])
 @pytest.mark.parametrize("scheme", ["wss", "ws"])
-def test_echo_of_text_and_binary(server, backend, browser, scheme, size):
-    open_page(browser, backend, scheme)
-    assert in_page(browser, ECHO, belfry_url(server, scheme, "/echo"), size) == {
+def test_echo_of_text_and_binary(server, browser, scheme, size):
+    open_page(browser, server, scheme)
+    assert in_page(browser, ECHO, page_url(server, scheme, "/echo"), size) == {
         "text": "gr\u00fc\u00df \U0001f514",
         "binary": True,
         "empty": "",
@@ -256,9 +312,9 @@ return [opened, chosen];
     ],
     ids=lambda value: "+".join(map(str, value)) or "none",
 )
-def test_subprotocol(server, backend, browser, offered, chosen):
-    open_page(browser, backend, "wss")
-    assert in_page(browser, PROTOCOL, belfry_url(server, "wss", "/ws"), offered) == chosen
+def test_subprotocol(server, browser, offered, chosen):
+    open_page(browser, server, "wss")
+    assert in_page(browser, PROTOCOL, page_url(server, "wss", "/ws"), offered) == chosen
 
 
 REFUSED = """
@@ -267,9 +323,9 @@ return await new Promise((resolve) => { ws.onclose = (event) => resolve(event.co
 """
 
 
-def test_refusal_is_a_failed_connection(server, backend, browser):
-    open_page(browser, backend, "wss")
-    assert in_page(browser, REFUSED, belfry_url(server, "wss", "/nowhere")) == 1006
+def test_refusal_is_a_failed_connection(server, browser):
+    open_page(browser, server, "wss")
+    assert in_page(browser, REFUSED, page_url(server, "wss", "/nowhere")) == 1006
     assert server.refused(404) == 1
 
 
@@ -283,8 +339,8 @@ return (await closed).code;
 
 
 @pytest.mark.parametrize("size", [65537, 1 << 20, 32 << 20])
-def test_close_code_of_a_message_that_is_too_large(server, backend, browser, size):
+def test_close_code_of_a_message_that_is_too_large(server, browser, size):
     # The browser sends on while it is refused. Once this ended in 1006: the server closed after 256 KiB of that, and the
     # reset overtook its Close.
-    open_page(browser, backend, "wss")
-    assert in_page(browser, BIG, belfry_url(server, "wss", "/raw?room=chat:big"), size) == 1009
+    open_page(browser, server, "wss")
+    assert in_page(browser, BIG, page_url(server, "wss", "/raw?room=chat:big"), size) == 1009

@@ -1,4 +1,4 @@
-"""The demo of ./dev run: starts, lets every printed way to publish reach its clients, and leaves nothing behind."""
+"""The demo of ./dev run: starts, logs in, lets every way to publish reach its clients, and leaves nothing behind."""
 
 import os
 import re
@@ -71,10 +71,10 @@ def children(temporary):
 @pytest.mark.parametrize("arguments", [(), pytest.param(("--redis",), marks=needs_redis)], ids=["memory", "redis"])
 def test_check(temporary, arguments):
     output = finish(start_demo(temporary, "--check", *arguments), temporary)
-    assert "checked: every way to publish" in output
+    assert "checked: login, connect hook, rooms, calls, and every way to publish" in output
     assert "not installed" not in output or not os.environ.get("CI"), output
-    assert re.search(r"http://127\.0\.0\.1:\d+/ ", output)
-    assert re.search(r"https://127\.0\.0\.1:\d+/ ", output)
+    (port,) = re.findall(r"https://127\.0\.0\.1:(\d+)/", output)
+    assert re.findall(r"wss://127\.0\.0\.1:(\d+)/ws", output) == [port]
     assert re.search(r"belfryctl -s \S+ publish chat:lobby '\{\"text\":\"hi\"\}'", output)
     assert re.search(r"curl --unix-socket \S+ -d '\{\"text\":\"hi\"\}' http://localhost/v1/rooms/chat:lobby", output)
     assert ("redis-cli -p" in output) == bool(arguments)
@@ -101,14 +101,14 @@ def test_takes_a_free_port_where_its_own_is_in_use(temporary):
         port = other.getsockname()[1]
         output = finish(start_demo(temporary, "--check", "--port", str(port)), temporary)
     assert f"port {port} is in use" in output
-    assert f"wss://127.0.0.1:{port}/" not in output
+    assert f"//127.0.0.1:{port}/" not in output
 
 
 def test_takes_the_port_that_it_is_given(temporary):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    assert f"wss://127.0.0.1:{port}/" in finish(start_demo(temporary, "--check", "--port", str(port)), temporary)
+    assert f"https://127.0.0.1:{port}/" in finish(start_demo(temporary, "--check", "--port", str(port)), temporary)
 
 
 def test_says_why_belfry_does_not_start(temporary):

@@ -40,7 +40,7 @@ def test_sample_of_the_rfc(echo, listener):
         {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"},
         {"Sec-WebSocket-Extensions": 'foo; bar="baz", x-webkit-deflate-frame'},
         {"Sec-WebSocket-Protocol": "chat, superchat"},
-        {"Origin": "https://app.example"},
+        {"Origin": "http://localhost"},  # the page of this very host: others are in test_origin.py
         {"Content-Length": "0"},
         {"User-Agent": "tests/1.0 (\u00e9)", "Cookie": "a=b; c=d", "Accept-Language": "en"},
     ],
