@@ -22,17 +22,6 @@ enum call_state : uint8_t { idle, queued, due, resolving, connecting, running, t
 
 static constexpr uint64_t resolve_poll_ms = 100;
 
-const char *upstream_failure_name(upstream_failure f) {
-    static const char *const names[] = {"no_server", "queue_full", "queue_timeout", "connect",
-                                        "timeout",   "closed",     "malformed"};
-    return names[static_cast<size_t>(f)];
-}
-
-int upstream_failure_status(upstream_failure f) {
-    if (f == upstream_failure::queue_full || f == upstream_failure::queue_timeout) return 503;
-    return f == upstream_failure::timeout ? 504 : 502;
-}
-
 static uint64_t now_of(const upstream *u) {
     return u->on->loop->clock.monotonic_ms;
 }
@@ -281,7 +270,7 @@ static void on_deadline(deadline *d) {
 }
 
 // There is no word from the main thread when a name is found: until the first time, a look now and then.
-static void on_poll(deadline *d) {
+void upstream_look(deadline *d) {
     upstream *u = BELFRY_CONTAINER_OF(d, upstream, poll);
     if (list_empty(&u->resolving)) return;
     if (u->shared->generation.load(std::memory_order_acquire) == u->generation)
@@ -294,7 +283,7 @@ static void on_poll(deadline *d) {
     }
 }
 
-static void run_later(later *l) {
+void upstream_work(later *l) {
     upstream *u = BELFRY_CONTAINER_OF(l, upstream, later);
     pool_bury(u);
     struct link now;
@@ -371,47 +360,6 @@ void upstream_call_resume(upstream_call *c) {
     http_link_resume(c->link);
     c->active_ms = now_of(c->of);
     if (c->state == running) set_deadline(c, read_timeout(c));
-}
-
-// ---------------------------------------------------------------- life
-
-upstream *upstream_new(shard *on, const upstream_settings *settings, upstream_shared *shared) {
-    auto *u = new upstream{};
-    u->on = on;
-    u->settings = settings;
-    u->shared = shared;
-    u->count = shared->count;
-    u->servers = new upstream_server[u->count]{};
-    for (struct link *l : {&u->waiting, &u->due, &u->over, &u->resolving, &u->buried})
-        list_init(l);
-    deadline_init(&u->poll, on_poll);
-    later_init(&u->later, on->loop, run_later);
-    for (uint32_t i = 0; i < u->count; i++) {
-        upstream_server *s = &u->servers[i];
-        s->shared = &shared->servers[i];
-        s->index = static_cast<uint8_t>(i);
-        list_init(&s->idle);
-        if (s->shared->settings->down) continue;
-        (s->shared->settings->backup ? u->backup : u->primary) |= uint64_t{1} << i;
-    }
-    shared->workers[on->index] = u;
-    return u;
-}
-
-void upstream_free(upstream *u) {
-    u->shared->workers[u->on->index] = nullptr;
-    for (uint32_t i = 0; i < u->count; i++)
-        while (pooled_link *l = pool_take(&u->servers[i]))
-            pool_discard(l);
-    pool_bury(u);
-    later_cancel(&u->later);
-    wheel_cancel(&u->on->deadlines, &u->poll.timer);
-    delete[] u->servers;
-    delete u;
-}
-
-const upstream_settings *upstream_settings_of(const upstream *u) {
-    return u->settings;
 }
 
 } // namespace belfry

@@ -162,4 +162,45 @@ void pool_bury(upstream *u) {
     }
 }
 
+// ---------------------------------------------------------------- life
+
+upstream *upstream_new(shard *on, const upstream_settings *settings, upstream_shared *shared) {
+    auto *u = new upstream{};
+    u->on = on;
+    u->settings = settings;
+    u->shared = shared;
+    u->count = shared->count;
+    u->servers = new upstream_server[u->count]{};
+    for (struct link *l : {&u->waiting, &u->due, &u->over, &u->resolving, &u->buried})
+        list_init(l);
+    deadline_init(&u->poll, upstream_look);
+    later_init(&u->later, on->loop, upstream_work);
+    for (uint32_t i = 0; i < u->count; i++) {
+        upstream_server *s = &u->servers[i];
+        s->shared = &shared->servers[i];
+        s->index = static_cast<uint8_t>(i);
+        list_init(&s->idle);
+        if (s->shared->settings->down) continue;
+        (s->shared->settings->backup ? u->backup : u->primary) |= uint64_t{1} << i;
+    }
+    shared->workers[on->index] = u;
+    return u;
+}
+
+void upstream_free(upstream *u) {
+    u->shared->workers[u->on->index] = nullptr;
+    for (uint32_t i = 0; i < u->count; i++)
+        while (pooled_link *l = pool_take(&u->servers[i]))
+            pool_discard(l);
+    pool_bury(u);
+    later_cancel(&u->later);
+    wheel_cancel(&u->on->deadlines, &u->poll.timer);
+    delete[] u->servers;
+    delete u;
+}
+
+const upstream_settings *upstream_settings_of(const upstream *u) {
+    return u->settings;
+}
+
 } // namespace belfry

@@ -74,4 +74,8 @@ void pool_discard(pooled_link *l);
 // Frees what was discarded. Not from a link's callback.
 void pool_bury(upstream *u);
 
+// What upstream.cc does in its `later`, and when its `poll` fires.
+void upstream_work(later *l);
+void upstream_look(deadline *d);
+
 } // namespace belfry

@@ -5,6 +5,17 @@
 
 namespace belfry {
 
+const char *upstream_failure_name(upstream_failure f) {
+    static const char *const names[] = {"no_server", "queue_full", "queue_timeout", "connect",
+                                        "timeout",   "closed",     "malformed"};
+    return names[static_cast<size_t>(f)];
+}
+
+int upstream_failure_status(upstream_failure f) {
+    if (f == upstream_failure::queue_full || f == upstream_failure::queue_timeout) return 503;
+    return f == upstream_failure::timeout ? 504 : 502;
+}
+
 static const char *state_of(const shared_server *s, uint64_t now) {
     if (s->settings->down) return "draining";
     if (s->health.sick.load(std::memory_order_relaxed) || s->health.out_until_ms.load(std::memory_order_relaxed) != 0)

@@ -69,7 +69,7 @@ http {{
     scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000000;
     tcp_nodelay on;
-    map $http_upgrade $connection {{ default upgrade; "" ""; }}
+    map $http_upgrade $onward {{ default upgrade; "" ""; }}
     upstream app {{
         server 127.0.0.1:{backend};
         keepalive 256;
@@ -84,7 +84,7 @@ http {{
         proxy_set_header X-Forwarded-Host $http_host;
         proxy_set_header X-Request-Id $request_id;
         proxy_set_header Upgrade $http_upgrade;
-        proxy_set_header Connection $connection;
+        proxy_set_header Connection $onward;
         location / {{ proxy_pass http://app; }}
     }}
 }}
@@ -135,7 +135,8 @@ def running(words, port):
         wait_for_port(port, process)
         yield process.pid
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it had not begun
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -30,6 +30,8 @@ pytestmark = pytest.mark.skipif(
     reason="Chromium, chromedriver or selenium is not installed",
 )
 
+# A browser keeps connections, and opens some that it never uses: the check behind each test waits for their end.
+PATIENCE = "handshake_timeout = 3s"
 CONFIG = (
     ECHO_ROUTE
     + """
@@ -46,6 +48,7 @@ notify = connected, disconnected, occupied, vacated
 mode = proxy
 upstream = app
 publish_header = yes
+keepalive_timeout = 1s
 
 [upstream app]
 server = 127.0.0.1:${BROWSER_BACKEND}
@@ -58,7 +61,8 @@ protocol = raw
 join = anyone
 publish = members
 """
-    + PUBLIC_LISTENER
+    + PUBLIC_LISTENER.rstrip()
+    + f"\n{PATIENCE}\n\n"
 )
 
 FLAGS = (
@@ -82,7 +86,7 @@ def backend():
 @pytest.fixture(scope="module")
 def shared_server(start_shared, certificate, backend):
     environment = {"BROWSER_SECRET": SECRET, "BROWSER_BACKEND": str(backend.port)}
-    return start_shared(CONFIG + certificate.listener("secure"), extra_environment=environment)
+    return start_shared(CONFIG + certificate.listener("secure", PATIENCE), extra_environment=environment)
 
 
 @pytest.fixture
@@ -314,7 +318,7 @@ return [opened, chosen];
 )
 def test_subprotocol(server, browser, offered, chosen):
     open_page(browser, server, "wss")
-    assert in_page(browser, PROTOCOL, page_url(server, "wss", "/ws"), offered) == chosen
+    assert in_page(browser, PROTOCOL, page_url(server, "wss", "/raw"), offered) == chosen
 
 
 REFUSED = """
@@ -325,7 +329,7 @@ return await new Promise((resolve) => { ws.onclose = (event) => resolve(event.co
 
 def test_refusal_is_a_failed_connection(server, browser):
     open_page(browser, server, "wss")
-    assert in_page(browser, REFUSED, page_url(server, "wss", "/nowhere")) == 1006
+    assert in_page(browser, REFUSED, page_url(server, "wss", "/belfry")) == 1006
     assert server.refused(404) == 1
 
 

@@ -123,7 +123,6 @@ WHOLE = {
     "underscore_length": post(b"Content_Length: 1\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
     "h2c": post(b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
     "named_like_framing": post(b"X-Transfer-Encoding: chunked\r\nContent-Length: " + LENGTH + b"\r\n", HIDDEN),
-    "target_with_escapes": b"GET /first%0d%0aHost:%20x%0d%0a HTTP/1.1\r\n" + HOST + b"\r\n",
 }
 
 # Could be read in two ways, or is no HTTP: refused, and no backend sees any of it.
@@ -166,6 +165,7 @@ REFUSED = {
     "space_in_the_target": b"GET /first /x HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN,
     "fragment": b"GET /first#x HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN,
     "encoded_nul": b"GET /first%00 HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN,
+    "target_with_escapes": b"GET /first%0d%0aHost:%20x%0d%0a HTTP/1.1\r\n" + HOST + b"\r\n",
     "dot_segments": b"GET /x/%2e%2e/first HTTP/1.1\r\n" + HOST + b"\r\n" + HIDDEN,
 }
 
@@ -234,8 +234,8 @@ def check(chain, data):
 @pytest.mark.parametrize("data", WHOLE.values(), ids=WHOLE.keys())
 def test_one_request(chain, data):
     answers, count = check(chain, data)
-    assert count <= 1
-    assert statuses(answers)[-1:] == [200] * count and statuses(answers).count(200) == count
+    assert count == 1
+    assert statuses(answers)[-1] == 200 and statuses(answers).count(200) == 1
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())

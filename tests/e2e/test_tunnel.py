@@ -179,7 +179,7 @@ def test_early_bytes_do_not_reach_a_backend_that_refuses(tunnel):
 
     def script(stream):
         stream.read_head()
-        stream.send(response(b"no", 403))
+        stream.send(response(b"no", 403, [("Connection", "close")]))
         seen.append(stream.read_to_end())
 
     server, _ = tunnel(script, raw=True)

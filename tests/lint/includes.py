@@ -83,10 +83,8 @@ def check_file(path, source, problems, edges):
             if name not in ("stddef.h", "stdint.h"):
                 problem = f"module.h includes <stddef.h> and <stdint.h> alone, not {name}"
         elif floor == "modules":
-            if quote == '"' and name != "module.h":
-                problem = f'a module includes "module.h" alone, not "{name}"'
-            elif quote == "<":
-                problem = check_library(here, name)
+            if quote != '"' or name != "module.h":
+                problem = f'a module includes "module.h" alone, not {name}'
         elif quote == "<":
             problem = check_library(here, name)
         else:

@@ -237,8 +237,7 @@ void what_does_not_go_together_is_told(void **) {
           "another\n"
           "9: send_queue: must be at least [broker] max_message + 1k, or every client would be closed as slow\n"
           "10: another route has the same host and path\n"
-          "11: join_on_connect: {user}: there are no users yet\n"
-          "11: join_on_connect: unknown {x}; write {conn} or {query.NAME}\n"
+          "11: join_on_connect: unknown {x}; write {conn}, {user} or {query.NAME}\n"
           "11: join_on_connect: unbalanced braces in \"a}\"\n"
           "11: join_on_connect: names with @ are reserved\n");
 }
@@ -285,7 +284,7 @@ void the_printed_config_loads_and_prints_the_same(void **) {
 }
 
 void every_option_is_printed(void **) {
-    loads(LEAST "[room x]\n");
+    loads(LEAST "[room x]\n[upstream app]\nserver = 127.0.0.1:1\n");
     std::string text = printed();
     for (size_t i = 0; i < config_row_count; i++)
         assert_non_null(strstr(text.c_str(), (std::string("\n") + config_rows[i].name + " = ").c_str()));
@@ -324,7 +323,7 @@ void mistakes_in_options_of_modules_have_their_place(void **) {
                 "[route /b]\norigin = ftp\n",
           "5: unknown option \"orign\" in [route]; did you mean \"origin\"?\n"
           "8: auth: \"jtw\" is not known here: write none, backend, jwt or jwt_or_backend; did you mean jwt?\n"
-          "10: origin: \"ftp\" is no origin; write https://app.example, same, any, null or none\n");
+          "10: origin: \"ftp\" has no scheme; write https://app.example, https://*.example, same, any, null or none\n");
     fails(LEAST "origin = https://a.example\norigin = https://a.example/path\n",
           "6: origin: \"https://a.example/path\" has a path; write https://a.example\n");
 }

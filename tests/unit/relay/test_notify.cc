@@ -31,9 +31,16 @@ bool has(const std::string &body, const std::string &piece) {
     return body.find(piece) != std::string::npos;
 }
 
+// On the route that is notified.
+test_client open_notified() {
+    test_client c = open_client(form_json);
+    c.at->route = &bench->settings.routes[0];
+    return c;
+}
+
 void events_travel_together(void **) {
     want(connected | joined | left | disconnected);
-    test_client c = open_client(form_json);
+    test_client c = open_notified();
     client_of(c.at)->user = "56";
     notify_event(c.at, notify_connected, view(), 0);
     enter(c.at, "r");
@@ -61,7 +68,7 @@ void events_travel_together(void **) {
 
 void what_nobody_wants_is_not_told(void **) {
     want(connected);
-    test_client c = open_client(form_json);
+    test_client c = open_notified();
     enter(c.at, "r");
     notify_room(the_shard(), notify_occupied, "r");
     pass(1000);

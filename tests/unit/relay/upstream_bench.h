@@ -59,6 +59,10 @@ struct upstream_bench {
 
 inline upstream_bench *bench;
 
+inline stub_server *stub(int i) {
+    return &bench->stubs[i];
+}
+
 inline caller *of(upstream_call *c) {
     return reinterpret_cast<caller *>(c);
 }
