@@ -230,8 +230,8 @@ struct belfry_host {
      * more than 8 KB in all. Handshake. */
     int (*answer_field)(const struct belfry_call *call, struct belfry_text name, struct belfry_text value);
 
-    /* Who the client is. Handshake and renew. A user is 1 to 249 bytes of what a room's name may hold; info is JSON of
-     * at most 4 KB. 0: it is not. */
+    /* Who the client is. Handshake and renew (which makes nobody another user). A user is 1 to 249 bytes of what a
+     * room's name may hold; info is JSON of at most 4 KB. 0: it is not. */
     int (*set_user)(const struct belfry_call *call, struct belfry_text user);
     int (*set_info)(const struct belfry_call *call, struct belfry_text json);
     void (*set_expiry)(const struct belfry_call *call, uint64_t seconds); /* from now; 0: never */
@@ -288,7 +288,9 @@ struct belfry_module {
     /* Makes of one section's values what calls get as route, upstream or room; called for each section of a kind that
      * the module has options for. `name`: what follows the section's kind ("/ws" of [route /ws]). Null and a text in
      * error: a mistake in the file; where the text begins with an option's name and a colon, it is told with that
-     * option's line. Null and an empty error: nothing to keep. */
+     * option's line. Null and an empty error: nothing to do here: where that is so of a connection's route and of its
+     * upstream, the module is not called for the connection (but for publishes into rooms that it did make something
+     * of), and keeps no state of it. A module without scope_new is called for every connection. */
     void *(*scope_new)(const struct belfry_host *host, const char *section, struct belfry_text name,
                        const struct belfry_value *values, size_t count, char *error, size_t error_size);
     void (*scope_free)(const struct belfry_host *host, const char *section, void *scope);

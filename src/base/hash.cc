@@ -105,20 +105,35 @@ void random_bytes(void *out, size_t n) {
     }
 }
 
-uint32_t random_below(uint32_t bound) {
+// xorshift64* (Vigna 2016): its high half is the good one.
+static uint32_t random_word() {
     static thread_local uint64_t state = 0;
     while (state == 0)
         random_bytes(&state, sizeof state); // xorshift stays at 0 for ever
+    state ^= state >> 12;
+    state ^= state << 25;
+    state ^= state >> 27;
+    return static_cast<uint32_t>(state * 0x2545f4914f6cdd1d >> 32);
+}
+
+uint32_t random_below(uint32_t bound) {
     for (;;) {
-        // xorshift64* (Vigna 2016): its high half is the good one.
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        uint64_t product = uint64_t{static_cast<uint32_t>(state * 0x2545f4914f6cdd1d >> 32)} * bound;
+        uint64_t product = uint64_t{random_word()} * bound;
         // Lemire 2019: the product's high half is in [0, bound); refusing the lowest 2^32 mod bound low halves
         // makes all of them equally likely.
         uint32_t low = static_cast<uint32_t>(product);
         if (low >= bound || low >= (0u - bound) % bound) return static_cast<uint32_t>(product >> 32);
+    }
+}
+
+void random_fill(void *out, size_t n) {
+    char *to = static_cast<char *>(out);
+    while (n) {
+        uint32_t word = random_word();
+        size_t take = n < sizeof word ? n : sizeof word;
+        memcpy(to, &word, take);
+        to += take;
+        n -= take;
     }
 }
 

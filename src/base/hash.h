@@ -20,6 +20,8 @@ uint64_t hash_siphash(const uint8_t key[16], int c, int d, view bytes);
 void random_bytes(void *out, size_t n);
 // Uniform in [0, bound); bound > 0. Not for secrets (xorshift, one state a thread, seeded by getrandom).
 uint32_t random_below(uint32_t bound);
+// n bytes of the same kind: for marks that must not repeat, where nothing is decided by them.
+void random_fill(void *out, size_t n);
 
 struct table_node {
     table_node *next; // borrowed

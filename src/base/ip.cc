@@ -97,12 +97,24 @@ bool ip_is_v4(const ip *a) {
     return memcmp(a->bytes, mapped_prefix, sizeof mapped_prefix) == 0;
 }
 
+// inet_ntop goes through sprintf; every proxied request names its client.
+static void format_v4(const uint8_t *four, char *out) {
+    for (int i = 0; i < 4; i++) {
+        const unsigned byte = four[i];
+        if (i > 0) *out++ = '.';
+        if (byte >= 100) *out++ = static_cast<char>('0' + byte / 100);
+        if (byte >= 10) *out++ = static_cast<char>('0' + byte / 10 % 10);
+        *out++ = static_cast<char>('0' + byte % 10);
+    }
+    *out = '\0';
+}
+
 ip_text ip_format(const ip *a) {
     ip_text out;
     if (ip_is_none(a)) {
         snprintf(out.text, sizeof out.text, "unix:");
     } else if (ip_is_v4(a)) {
-        inet_ntop(AF_INET, a->bytes + sizeof mapped_prefix, out.text, sizeof out.text);
+        format_v4(a->bytes + sizeof mapped_prefix, out.text);
     } else {
         inet_ntop(AF_INET6, a->bytes, out.text, sizeof out.text);
     }

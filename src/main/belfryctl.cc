@@ -184,11 +184,11 @@ static int usage(FILE *out, int code) {
           "  status                            what runs, and what was counted\n"
           "  rooms                             rooms and their members\n"
           "  room ROOM                         one room\n"
-          "  connections [--room R]            who is connected\n"
+          "  connections [--room R] [--user U] who is connected\n"
           "  upstreams [--key K]               backends, their health and load; which one a key gets\n"
           "  publish ROOM DATA                 DATA, verbatim, to a room\n"
           "  command JSON                      one command, or an array of them\n"
-          "  disconnect --conn C|--room R [--code N] [--reason T]\n"
+          "  disconnect --conn C|--user U|--room R [--code N] [--reason T]\n"
           "A token for TCP is taken from the environment: BELFRY_TOKEN.\n",
           out);
     return code;
@@ -202,14 +202,21 @@ static const char *option(int argc, char **argv, const char *name) {
 }
 
 static int disconnect(const control_target *t, int argc, char **argv) {
-    const char *conn = option(argc, argv, "--conn"), *room = option(argc, argv, "--room"),
-               *code = option(argc, argv, "--code"), *reason = option(argc, argv, "--reason");
+    const char *conn = option(argc, argv, "--conn"), *user = option(argc, argv, "--user"),
+               *room = option(argc, argv, "--room"), *code = option(argc, argv, "--code"),
+               *reason = option(argc, argv, "--reason");
     uint64_t number = 0;
-    if (!conn == !room) return fail("disconnect: give either --conn or --room");
+    if (!!conn + !!user + !!room != 1) return fail("disconnect: give one of --conn, --user and --room");
     if (code && !bytes_parse_uint(code, &number))
         return fail(std::string("disconnect: --code ") + code + " is no number");
-    std::string body =
-        std::string("{\"op\":\"disconnect\",") + (conn ? "\"conn\":" : "\"room\":") + quoted(conn ? conn : room);
+    std::string body = std::string("{\"op\":\"disconnect\",\"") +
+                       (conn   ? "conn"
+                        : user ? "user"
+                               : "room") +
+                       "\":" +
+                       quoted(conn   ? conn
+                              : user ? user
+                                     : room);
     if (code) body += ",\"code\":" + std::to_string(number);
     if (reason) body += ",\"reason\":" + quoted(reason);
     return show(t, "POST", "/v1/commands", body + "}");
@@ -224,10 +231,13 @@ static int run(const control_target *t, int argc, char **argv) {
     if (command == "publish" && argc == 3) return show(t, "POST", "/v1/rooms/" + encoded(argv[1]), argv[2]);
     if (command == "command" && argc == 2) return show(t, "POST", "/v1/commands", argv[1]);
     if (command == "disconnect") return disconnect(t, argc - 1, argv + 1);
-    if (command == "connections" && (argc == 1 || argc == 3)) {
-        const char *room = option(argc - 1, argv + 1, "--room");
-        if (argc == 3 && !room) return usage(stderr, 2);
-        return show(t, "GET", "/v1/connections?limit=10000" + (room ? "&room=" + encoded(room) : ""), "");
+    if (command == "connections" && argc % 2 == 1) {
+        const char *room = option(argc - 1, argv + 1, "--room"), *user = option(argc - 1, argv + 1, "--user");
+        if (argc != 1 + 2 * (!!room + !!user)) return usage(stderr, 2);
+        return show(t, "GET",
+                    "/v1/connections?limit=10000" + (room ? "&room=" + encoded(room) : "") +
+                        (user ? "&user=" + encoded(user) : ""),
+                    "");
     }
     if (command == "upstreams" && (argc == 1 || argc == 3)) {
         const char *key = option(argc - 1, argv + 1, "--key");

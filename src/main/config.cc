@@ -258,6 +258,14 @@ static void make_scopes(loading *l, const char *kind, const std::string &name, o
     if (!s->wrong) modules_make_scopes(&l->out->modules, kind, name, kept, scopes, complain_scope, &place);
 }
 
+// What a module's option asks of the route itself.
+static void check_auth(loading *l, const route *r, const std::string &name, const option_values *values) {
+    view auth = modules_choice(&l->out->modules, "route", "auth", values);
+    scope_place place = {l, joined("route", name)};
+    if ((auth == "backend" || auth == "jwt_or_backend") && r->hook.empty())
+        complain_scope(&place, "auth", "asks the backend, but the route has no hook");
+}
+
 static void make_all_scopes(loading *l, const std::vector<std::string> &route_names) {
     config *c = l->out;
     c->upstream_values.resize(c->relay.upstreams.size());
@@ -265,8 +273,10 @@ static void make_all_scopes(loading *l, const std::vector<std::string> &route_na
     c->room_values.resize(c->relay.rooms.size());
     for (size_t i = 0; i < c->relay.upstreams.size(); i++)
         make_scopes(l, "upstream", c->relay.upstreams[i].name, &c->upstream_values[i], &c->relay.upstreams[i].scopes);
-    for (size_t i = 0; i < c->relay.routes.size(); i++)
+    for (size_t i = 0; i < c->relay.routes.size(); i++) {
         make_scopes(l, "route", route_names[i], &c->route_values[i], &c->relay.routes[i].scopes);
+        check_auth(l, &c->relay.routes[i], route_names[i], &c->route_values[i]);
+    }
     for (size_t i = 0; i < c->relay.rooms.size(); i++)
         make_scopes(l, "room", c->relay.rooms[i].pattern, &c->room_values[i], &c->relay.rooms[i].scopes);
 }

@@ -295,6 +295,12 @@ option_values modules_defaults(const module_set *set, view section) {
     return values;
 }
 
+view modules_choice(const module_set *set, view section, view option, const option_values *values) {
+    const option_row *row = option_find(set->rows.data(), set->rows.size(), section, option);
+    if (!row || row->type != option_type::choice) return view();
+    return row->choices[(*values)[row->offset / sizeof(option_cell)].choice];
+}
+
 // The texts of a list stand in `texts`, which does not move any more.
 static void make_value(const option_row *row, const option_cell *cell, std::vector<struct belfry_text> *texts,
                        struct belfry_value *out) {

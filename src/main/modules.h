@@ -68,6 +68,9 @@ const char *modules_missing(view section, view option);
 // Cells with the defaults of a section of this kind.
 option_values modules_defaults(const module_set *set, view section);
 
+// What a CHOICE option is set to; empty where no module of the set has such an option.
+view modules_choice(const module_set *set, view section, view option, const option_values *values);
+
 // Calls scope_new of all modules that have options for this kind of section. `complain` gets the option's name, or null
 // for the section as a whole.
 void modules_make_scopes(const module_set *set, const char *section, const std::string &name,

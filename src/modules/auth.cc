@@ -179,6 +179,7 @@ void *scope_new(const belfry_host *host, const char *, belfry_text, const belfry
                 size_t error_size) {
     route_auth parsed = {};
     if (!rules_parse(values, &parsed, error, error_size)) return nullptr;
+    if (parsed.mode == auth_none) return nullptr; // not even called
     if (parsed.rules.algorithms) {
         char problem[256] = "";
         const belfry_value *keys = &values[option_jwt_key];
@@ -260,7 +261,6 @@ belfry_verdict_type ask_backend(const belfry_call *call, belfry_verdict *verdict
 
 belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) {
     const auto *route = static_cast<const route_auth *>(call->route);
-    if (route->mode == auth_none) return BELFRY_PASS;
     if (route->mode == auth_backend) return ask_backend(call, verdict);
     if (call->request->kind == BELFRY_HTTP && !route->http) return BELFRY_PASS;
     belfry_text second = {}, token = {};

@@ -150,7 +150,6 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
         if (wait_ms) return refuse(verdict, wait_ms, plain ? "too many requests" : "too many new connections");
     }
     if (plain) return BELFRY_PASS;
-    // Counted without a limit too: a reload may bring one.
     const limit_key key = key_of("rl:a", state->route, state->address);
     const int64_t count = call->host->count_add(text_of(&key), 1);
     state->counted_address = true;
@@ -203,9 +202,9 @@ belfry_verdict_type room_verdict(const belfry_call *call, belfry_verdict *verdic
 }
 
 belfry_verdict_type publish(const belfry_call *call, belfry_verdict *verdict) {
-    const auto *limits = static_cast<const route_limits *>(call->route);
+    const auto *limits = static_cast<const route_limits *>(call->route); // null: the room alone has a limit
     auto *state = static_cast<connection_state *>(call->connection);
-    if (limits->user_message.amount > 0 && know_user(call, state)) {
+    if (limits && limits->user_message.amount > 0 && know_user(call, state)) {
         const limit_key key = key_of("rl:m", state->route, state->user);
         const uint64_t wait_ms = call->host->rate_take(&limits->user_message, text_of(&key), 1, call->now_ms);
         if (wait_ms) {
@@ -231,6 +230,15 @@ void close(const belfry_call *call) {
 
 // ---- configuration -----------------------------------------------------------------------------------------------
 
+bool any_limit(const belfry_value *values) {
+    static const int rates[] = {route_connection_rate, route_message_rate, route_byte_rate, route_user_message_rate,
+                                route_request_rate};
+    for (const int rate : rates) {
+        if (values[rate].rate.amount > 0) return true;
+    }
+    return values[route_connections_per_ip].number > 0 || values[route_connections_per_user].number > 0;
+}
+
 void *scope_new(const belfry_host *host, const char *section, belfry_text name, const belfry_value *values, size_t,
                 char *, size_t) {
     if (belfry_text_equal(belfry_text_of(section), belfry_text_of("room"))) {
@@ -239,6 +247,7 @@ void *scope_new(const belfry_host *host, const char *section, belfry_text name, 
         room->message = values[room_message_rate].rate;
         return room;
     }
+    if (!any_limit(values)) return nullptr; // an idle connection keeps nothing for it
     auto *route = static_cast<route_limits *>(host->allocate(sizeof(route_limits)));
     route->connection = values[route_connection_rate].rate;
     route->per_ip = values[route_connections_per_ip].number;

@@ -90,6 +90,12 @@ void finish_answer(http_link *l, bool bytes_behind) {
     l->events->end(l);
 }
 
+// A body is announced where none may follow (HEAD, 204, 304). Some backends send it all the same, a moment later, when
+// it would be taken for the answer to somebody else's request: such a link carries no other.
+bool announces_in_vain(const http1_response *r, http1_body_kind kind) {
+    return kind == http1_body_kind::none && (r->chunked || r->content_length != 0);
+}
+
 void take_head(http_link *l, view *rest) {
     http1_response r;
     const char *why = nullptr;
@@ -105,7 +111,7 @@ void take_head(http_link *l, view *rest) {
     }
     const http1_body_kind kind = http1_response_body_kind(&r, l->method);
     http1_body_start(&l->body, kind, r.content_length);
-    l->keep_alive = r.keep_alive && kind != http1_body_kind::until_close;
+    l->keep_alive = r.keep_alive && kind != http1_body_kind::until_close && !announces_in_vain(&r, kind);
     l->state = reads_body;
     const bool switches = r.status == 101;
     l->events->head(l, &r);
@@ -196,6 +202,7 @@ void read_some(http_link *l) {
     if (l->outq.count != 0 && !l->blocked) flush(l); // TLS had to read before it could write
     rewatch(l);
     if (room == 0 || stream_pending(&l->stream)) read_again(l);
+    tell_drained(l); // last: it may close the link
 }
 
 // ---------------------------------------------------------------- connecting

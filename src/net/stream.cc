@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace belfry {
@@ -26,11 +27,29 @@ stream_result plain_handshake(stream *) {
     return stream_result::ok;
 }
 
+// recv(2) and send(2) without glibc's wrappers, which in a process with threads switch thread cancellation on and off
+// around each call: 1.4 % of the CPU time of a tunnelled frame, for a feature that is not used here.
+ssize_t receive(int fd, void *into, size_t size) {
+#ifdef SYS_recvfrom
+    return syscall(SYS_recvfrom, fd, into, size, 0, nullptr, nullptr);
+#else
+    return recv(fd, into, size, 0);
+#endif
+}
+
+ssize_t transmit(int fd, const void *from, size_t size) {
+#ifdef SYS_sendto
+    return syscall(SYS_sendto, fd, from, size, MSG_NOSIGNAL, nullptr, 0);
+#else
+    return send(fd, from, size, MSG_NOSIGNAL);
+#endif
+}
+
 stream_result plain_read(stream *s, char *into, size_t size, size_t *got) {
     *got = 0;
     ssize_t n;
     do
-        n = recv(s->fd, into, size, 0);
+        n = receive(s->fd, into, size);
     while (n < 0 && errno == EINTR);
     if (n > 0) {
         *got = static_cast<size_t>(n);
@@ -51,7 +70,7 @@ stream_result plain_write(stream *s, const struct iovec *iov, int count, size_t 
     // MSG_NOSIGNAL: a peer that is gone is an error of this connection, not a SIGPIPE for the process. One piece goes
     // by send(2), which has no message head for the kernel to copy in.
     do
-        n = count == 1 ? send(s->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+        n = count == 1 ? transmit(s->fd, iov->iov_base, iov->iov_len)
                        : sendmsg(s->fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n >= 0) {

@@ -59,15 +59,15 @@ inline constexpr size_t hook_user_max = 249;   // bytes, so that "@user:ID" is a
 inline constexpr size_t hook_value_max = 4096; // bytes of info, and of state
 inline constexpr size_t hook_rooms_max = 64;   // entries of rooms, join, publish
 inline constexpr size_t hook_commands_max = 64;
-inline constexpr size_t hook_message_max = 1024;         // bytes of an error's message
+inline constexpr size_t hook_message_max = 1024;           // bytes of an error's message
 inline constexpr uint64_t hook_expires_max = 3650 * 86400; // seconds: ten years
 
 // Views into the source or `scratch`. A member that is absent or null is not there, but for state and info, which null
 // clears.
 struct hook_answer {
-    view user;               // fit for the room name "@user:ID"; empty: none
+    view user; // fit for the room name "@user:ID"; empty: none
     bool has_info, has_state;
-    view info, state;        // verbatim JSON; empty: cleared
+    view info, state; // verbatim JSON; empty: cleared
     bool has_expires;
     uint64_t expires_in; // seconds, 1 to hook_expires_max
     size_t room_count, join_count, publish_count;

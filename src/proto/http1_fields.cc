@@ -24,7 +24,10 @@ http1_result http1_scan_head(view bytes, http1_scan *scan, size_t target_begin, 
     const size_t target_limit = target_begin + http1_target_max; // the first byte that can't belong to a target
     const size_t end = std::min(bytes.size(), http1_head_max);
     for (size_t i = scan->scanned; i < end; i++) {
-        const char *refused = http1_byte_refused(i > 0 ? bytes[i - 1] : '\0', bytes[i]);
+        const char before = i > 0 ? bytes[i - 1] : '\0';
+        // Nearly all bytes are neither controls nor behind a CR: they need no second look.
+        const bool plain = bytes[i] > ' ' && bytes[i] < 0x7f && before != '\r';
+        const char *refused = plain ? nullptr : http1_byte_refused(before, bytes[i]);
         if (refused != nullptr) return http1_refuse(http1_result::bad_request, refused, why);
         if (bytes[i] == '\n' && i > 2 && bytes[i - 2] == '\n') {
             *head_size = i + 1;

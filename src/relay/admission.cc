@@ -361,11 +361,46 @@ static enum belfry_kind kind_of(const route *r, const http1_request *q, view pat
     return upgrade || own || r->upstream_index < 0 ? BELFRY_WEBSOCKET : BELFRY_HTTP;
 }
 
+// The path's next segment that is not empty, without its parameters; empty at the end.
+static view next_segment(view *path) {
+    view segment;
+    while (segment.empty() && !path->empty()) {
+        size_t end = path->find('/');
+        segment = path->substr(0, end);
+        segment = segment.substr(0, segment.find(';'));
+        path->remove_prefix(end == view::npos ? path->size() : end + 1);
+    }
+    return segment;
+}
+
+// Where some backend or other takes the path for the hook's: many ignore case, a '/' at the end or one too many, or
+// what is behind a ';'; and what is behind a script (hook.php/more) is for the script (RFC 3875 section 4.1.5).
+static bool may_be_same(view path, view hook) {
+    view last;
+    for (;;) {
+        view wanted = next_segment(&hook);
+        if (wanted.empty() && last.find('.') != view::npos) return true;
+        if (!bytes_equal_nocase(next_segment(&path), wanted)) return false;
+        if (wanted.empty()) return true;
+        last = wanted;
+    }
+}
+
+// Two upstreams may name the same server.
+static bool share_server(const relay_settings *s, const route *a, const route *b) {
+    const upstream_settings *one = route_upstream(s, a), *other = route_upstream(s, b);
+    if (!one || !other) return false;
+    for (const server_settings &x : one->servers)
+        for (const server_settings &y : other->servers)
+            if (x.text == y.text) return true;
+    return one == other;
+}
+
 // A hook is for Belfry alone: nobody may reach it through the proxy.
 static bool is_hook(const relay_settings *s, const route *r, view path) {
     for (const route &other : s->routes)
-        if (!other.hook.empty() && other.upstream_index == r->upstream_index &&
-            path == view(other.hook).substr(0, other.hook.find('?')))
+        if (!other.hook.empty() && may_be_same(path, view(other.hook).substr(0, other.hook.find('?'))) &&
+            share_server(s, &other, r))
             return true;
     return false;
 }
@@ -424,6 +459,7 @@ static char *head_bytes(conn *c, char *begin, char *end) {
 
 static void head_eof(conn *c, const char *) {
     if (!c->served) c->on->count.refused[refuse_gone]++;
+    if (c->outq.count) return conn_linger(c); // it has not read all of the last answer yet
     conn_abort(c);
 }
 

@@ -49,6 +49,7 @@ void chain_call_begin(chain_call *k, conn *c, exchange *x) {
     k->on = c;
     k->x = x;
     k->asked = false;
+    k->renewing = false;
     k->scratch = nullptr;
     if (!x) return;
     fill_request(&k->request, x);
@@ -73,7 +74,9 @@ uint32_t chain_call_aim(chain_call *k, size_t module, const room_rule *rule) {
         static_cast<uint64_t>(s->index) << 56 | static_cast<uint64_t>(c->slot & 0xffffff) << 32 | serial;
     call->ticket.word[1] = c->tag;
     call->worker = s->module_workers ? s->module_workers[module] : nullptr;
-    call->connection = e->module->conn_size ? block + sizeof(chain_block) + e->conn_offset : nullptr;
+    call->connection = e->module->conn_size && block && chain_wants(c, module)
+                           ? block + sizeof(chain_block) + e->conn_offset
+                           : nullptr;
     call->route = call->upstream = call->room = nullptr;
     if (c->route) {
         call->route = scope_at(&c->route->scopes, module);
@@ -111,10 +114,37 @@ chain_result chain_take(enum belfry_verdict_type type, const struct belfry_verdi
 
 // ---------------------------------------------------------------- handshake and admission
 
+// A module that made nothing of the connection's sections has nothing to do with it (module.h, scope_new).
+bool chain_wants(const conn *c, size_t module) {
+    const struct belfry_module *m = c->on->settings->modules[module].module;
+    if (!CHAIN_HOOK(m, scope_new)) return true;
+    if (!c->route) return false;
+    if (scope_at(&c->route->scopes, module)) return true;
+    const upstream_settings *u = route_upstream(c->on->settings, c->route);
+    return u && scope_at(&u->scopes, module);
+}
+
+// With the modules' states where one of those that are called has any.
 static chain_block *make_block(conn *c) {
     if (c->modules) return static_cast<chain_block *>(c->modules);
-    c->modules = memory_get_zeroed(sizeof(chain_block) + c->on->settings->module_conn_bytes);
+    const relay_settings *settings = c->on->settings;
+    size_t states = 0;
+    for (size_t i = 0; i < settings->modules.size() && !states; i++)
+        if (settings->modules[i].module->conn_size && chain_wants(c, i)) states = settings->module_conn_bytes;
+    c->modules = memory_get_zeroed(sizeof(chain_block) + states);
     return static_cast<chain_block *>(c->modules);
+}
+
+// Nothing of what comes is any module's business: an idle connection keeps no block for it.
+static bool block_of_no_use(const conn *c) {
+    for (size_t i = 0; i < c->on->settings->modules.size(); i++) {
+        const struct belfry_module *m = c->on->settings->modules[i].module;
+        if (!chain_wants(c, i)) continue;
+        if (m->conn_size || CHAIN_HOOK(m, message) || CHAIN_HOOK(m, publish) || CHAIN_HOOK(m, renew) ||
+            CHAIN_HOOK(m, close))
+            return false;
+    }
+    return true;
 }
 
 static chain_result call_handshake(chain_call *k, const struct belfry_module *m, chain_verdict *v) {
@@ -140,13 +170,12 @@ chain_result chain_handshake(exchange *x, chain_verdict *v) {
         uint32_t i = x->next_module++;
         const struct belfry_module *m = modules[i].module;
         block->reached = i + 1;
-        if (!CHAIN_HOOK(m, handshake)) continue;
+        if (!CHAIN_HOOK(m, handshake) || !chain_wants(x->on, i)) continue;
         uint32_t serial = chain_call_aim(&k, i, nullptr);
         result = call_handshake(&k, m, v);
         chain_call_end(&k);
         if (result != chain_result::wait) continue;
         x->waiting = true;
-        x->serial = serial;
         block->awaiting = k.asked ? 0 : serial; // after ask_backend the host itself resumes
     }
     return result;
@@ -161,7 +190,7 @@ chain_result chain_admitted(exchange *x, chain_verdict *v) {
     chain_result result = chain_result::pass;
     for (uint32_t i = 0; i < modules.size() && result == chain_result::pass; i++) {
         const struct belfry_module *m = modules[i].module;
-        if (!CHAIN_HOOK(m, admitted)) continue;
+        if (!CHAIN_HOOK(m, admitted) || !chain_wants(x->on, i)) continue;
         chain_call_aim(&k, i, nullptr);
         struct belfry_verdict said = {};
         said.size = sizeof said;
@@ -169,6 +198,10 @@ chain_result chain_admitted(exchange *x, chain_verdict *v) {
         chain_call_end(&k);
         if (!status_fits(v->status, false)) v->status = 403;
         if (result == chain_result::wait) result = chain_deny(m, 500, "a module waits where it may not", v);
+    }
+    if (result == chain_result::pass && block_of_no_use(x->on)) {
+        free(x->on->modules);
+        x->on->modules = nullptr;
     }
     return result;
 }
@@ -188,7 +221,7 @@ void chain_resume(exchange *x, chain_result result, const chain_verdict *v) {
 chain_result chain_publish(conn *c, view room, const room_rule *rule, view data, chain_verdict *v) {
     const std::vector<module_entry> &modules = c->on->settings->modules;
     *v = {};
-    if (!c->modules) return chain_result::pass;
+    if (!c->modules && !rule) return chain_result::pass;
     chain_call k;
     chain_call_begin(&k, c, nullptr);
     k.call.data = chain_text(data);
@@ -197,6 +230,7 @@ chain_result chain_publish(conn *c, view room, const room_rule *rule, view data,
     for (uint32_t i = 0; i < modules.size() && result == chain_result::pass; i++) {
         const struct belfry_module *m = modules[i].module;
         if (!CHAIN_HOOK(m, publish)) continue;
+        if (!chain_wants(c, i) && !(rule && scope_at(&rule->scopes, i))) continue;
         chain_call_aim(&k, i, rule);
         struct belfry_verdict said = {};
         said.size = sizeof said;
@@ -215,11 +249,12 @@ chain_result chain_renew(conn *c, view token, chain_verdict *v) {
     std::string kept(token); // checking it uses the reader that it may stand in
     chain_call k;
     chain_call_begin(&k, c, nullptr);
+    k.renewing = true;
     k.call.data = chain_text(kept);
     chain_result result = chain_result::deny;
     for (uint32_t i = 0; i < modules.size() && result != chain_result::pass; i++) {
         const struct belfry_module *m = modules[i].module;
-        if (!CHAIN_HOOK(m, renew)) continue;
+        if (!CHAIN_HOOK(m, renew) || !chain_wants(c, i)) continue;
         chain_call_aim(&k, i, nullptr);
         struct belfry_verdict said = {};
         said.size = sizeof said;
@@ -238,7 +273,7 @@ void chain_close(conn *c) {
     chain_call_begin(&k, c, nullptr);
     for (uint32_t i = 0; i < block->reached; i++) {
         const struct belfry_module *m = c->on->settings->modules[i].module;
-        if (!CHAIN_HOOK(m, close)) continue;
+        if (!CHAIN_HOOK(m, close) || !chain_wants(c, i)) continue;
         chain_call_aim(&k, i, nullptr);
         m->close(&k.call);
         chain_call_end(&k);
@@ -295,6 +330,7 @@ void chain_queue_resume(module_resume *r) {
         std::lock_guard queue(s->resume_lock);
         full = s->resumes->size() >= chain_resumes_max;
         if (!full) s->resumes->push_back(std::move(*r));
+        s->resumes_waiting.store(true, std::memory_order_release);
     }
     if (!full)
         loop_wake(s->loop);
@@ -318,9 +354,11 @@ static void carry_out(shard *s, module_resume *r) {
 }
 
 void chain_run_resumes(shard *s) {
+    if (!s->resumes_waiting.load(std::memory_order_acquire)) return;
     std::vector<module_resume> now;
     {
         std::lock_guard guard(s->resume_lock);
+        s->resumes_waiting.store(false, std::memory_order_relaxed);
         if (!s->resumes || s->resumes->empty()) return;
         now.swap(*s->resumes);
     }

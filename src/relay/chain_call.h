@@ -39,6 +39,7 @@ struct chain_call {
     conn *on;                // borrowed
     exchange *x;             // borrowed; null but at handshake and admitted
     bool asked;              // the connect hook, in this call
+    bool renewing;           // the hook is renew
     chain_scratch *scratch;  // owned
     struct belfry_request request;
     char user[255]; // what call.user shows: the client's own may change under the module's hands
@@ -53,6 +54,8 @@ inline view chain_view(struct belfry_text t) {
 
 // Everything but what differs from module to module.
 void chain_call_begin(chain_call *k, conn *c, exchange *x);
+// False where the module has nothing to do with this connection's route and upstream: it is not called.
+bool chain_wants(const conn *c, size_t module);
 // For the module at that place: its states, its scopes, a new ticket. Returns the ticket's serial.
 uint32_t chain_call_aim(chain_call *k, size_t module, const room_rule *rule);
 // After the hook: frees the texts made for it.

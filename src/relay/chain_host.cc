@@ -142,7 +142,20 @@ static int host_answer_field(const struct belfry_call *call, struct belfry_text 
 
 // ---------------------------------------------------------------- the client
 
+// Handshake, admitted and renew: the moments at which somebody's identity may be told.
+static bool may_tell(const struct belfry_call *call) {
+    const chain_call *k = call_of(call);
+    return k->x || k->renewing;
+}
+
+// A renewal lengthens what somebody has; it makes nobody another one, whose room and limits would be the old one's.
+static bool may_be(const struct belfry_call *call, view user) {
+    const chain_call *k = call_of(call);
+    return k->x || (k->renewing && user == client_user(k->on));
+}
+
 static int host_set_user(const struct belfry_call *call, struct belfry_text user) {
+    if (!may_be(call, chain_view(user))) return 0;
     if (user.size == 0 || room_name_check(chain_view(user)) || user.size > client_user_max) return 0;
     client_of(call_of(call)->on)->user = chain_view(user);
     return 1;
@@ -150,7 +163,7 @@ static int host_set_user(const struct belfry_call *call, struct belfry_text user
 
 static int host_set_info(const struct belfry_call *call, struct belfry_text json) {
     conn *c = call_of(call)->on;
-    if (json.size == 0 || json.size > client_info_max) return 0;
+    if (!may_tell(call) || json.size == 0 || json.size > client_info_max) return 0;
     std::string padded(chain_view(json));
     padded.append(frame_padding, 0);
     if (!json_valid(c->on->reader, view(padded).substr(0, json.size))) return 0;
@@ -162,13 +175,13 @@ static int host_set_info(const struct belfry_call *call, struct belfry_text json
 static void host_set_expiry(const struct belfry_call *call, uint64_t seconds) {
     constexpr uint64_t most = uint64_t{100} * 365 * 86400;
     conn *c = call_of(call)->on;
-    if (!seconds && !c->client) return; // nothing to keep
+    if (!may_tell(call) || (!seconds && !c->client)) return; // nothing to keep
     client_of(c)->expires_ms = seconds ? c->on->loop->clock.monotonic_ms + std::min(seconds, most) * 1000 : 0;
 }
 
 static int host_allow(const struct belfry_call *call, int publish, struct belfry_text pattern) {
     view text = chain_view(pattern);
-    if (room_name_check(text) || room_name_reserved(text)) return 0;
+    if (!may_tell(call) || room_name_check(text) || room_name_reserved(text)) return 0;
     client *who = client_of(call_of(call)->on);
     std::vector<std::string> *patterns = publish ? &who->publish : &who->join;
     if (patterns->size() >= client_patterns_max) return 0;
@@ -263,6 +276,14 @@ static uint64_t expiry_of(const struct belfry_call *call, const jwt_claims *clai
     return call->now_ms + std::max<uint64_t>(left, 1);
 }
 
+// In the place of what the last token gave: also where this one gives nothing, for the last one's time is over. What
+// the connect hook and other modules gave stays.
+static void take_patterns(std::vector<std::string> *known, size_t *from_token, const std::vector<std::string> &given) {
+    known->erase(known->begin(), known->begin() + static_cast<ptrdiff_t>(*from_token));
+    known->insert(known->begin(), given.begin(), given.end());
+    *from_token = given.size();
+}
+
 static void take_claims(chain_call *k, jwt_claims *claims) {
     bool worth = !claims->subject.empty() || claims->expires || claims->has_rooms || !claims->info.empty();
     if (worth || k->on->client) {
@@ -270,10 +291,8 @@ static void take_claims(chain_call *k, jwt_claims *claims) {
         if (!claims->subject.empty()) who->user = claims->subject;
         if (!claims->info.empty()) who->info = claims->info;
         who->expires_ms = expiry_of(&k->call, claims);
-        if (claims->has_rooms) {
-            who->join.swap(claims->join);
-            who->publish.swap(claims->publish);
-        }
+        take_patterns(&who->join, &who->token_join, claims->join);
+        take_patterns(&who->publish, &who->token_publish, claims->publish);
     }
     if (!k->x) return;
     buffer_clear(&k->x->claims);
@@ -283,6 +302,7 @@ static void take_claims(chain_call *k, jwt_claims *claims) {
 static const char *host_take_token(const struct belfry_call *call, const struct belfry_token_rules *rules,
                                    struct belfry_text token) {
     chain_call *k = call_of(call);
+    if (!may_tell(call)) return "tokens are taken at the handshake and in renew alone";
     jwt_options options = options_of(rules);
     jwt_verifier verifier = signing_keys_verifier(reinterpret_cast<const signing_keys *>(rules->keys));
     jwt_claims claims;
@@ -290,8 +310,7 @@ static const char *host_take_token(const struct belfry_call *call, const struct 
     jwt_result result =
         jwt_check(k->on->on->reader, chain_view(token), &options, call->wall_ms, &verifier, &claims, &why);
     if (result != jwt_result::ok) return why;
-    // A renewal lengthens what somebody has; it makes nobody another one.
-    if (!k->x && claims.subject != client_user(k->on)) return "the token is another user's";
+    if (!may_be(call, claims.subject)) return "the token is another user's";
     take_claims(k, &claims);
     return nullptr;
 }

@@ -66,7 +66,7 @@ static chain_result walk(conn *c, view data, bool binary, message_walk *at, chai
     while (result == chain_result::pass && at->next_module < modules.size()) {
         uint32_t i = at->next_module++;
         const struct belfry_module *m = modules[i].module;
-        if (!CHAIN_HOOK(m, message)) continue;
+        if (!CHAIN_HOOK(m, message) || !chain_wants(c, i)) continue;
         if (!begun) chain_call_begin(&k, c, nullptr);
         begun = true;
         k.call.data = chain_text(data);

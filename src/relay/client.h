@@ -26,6 +26,7 @@ struct client {
     std::string state;                      // verbatim JSON; empty: none
     std::vector<std::string> rooms;         // that the connect hook names: joined before the 101
     std::vector<std::string> join, publish; // room patterns that `backend` rights are given for
+    size_t token_join, token_publish;       // how many of those, at the front, the token has given
     std::string greeting;                   // the connect hook's data (JSON) or data64 (bytes), for the welcome
     bool has_greeting, greeting_binary;
     std::string sticky; // what sticky hashing goes by

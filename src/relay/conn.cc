@@ -232,9 +232,11 @@ void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_s
 
 // ---------------------------------------------------------------- reading
 
+// Most pauses end before anything comes: the watch goes only when something does, which saves two epoll_ctl a pause.
 static void watch_again(conn *c) {
     unsigned what = c->blocked ? stream_writable : 0;
-    if (!c->paused) what |= stream_readable;
+    bool still = c->paused && !c->eof_seen && (c->stream.watched & stream_readable);
+    if (!c->paused || still) what |= stream_readable;
     stream_watch(&c->stream, what);
 }
 
@@ -305,7 +307,9 @@ static void on_ready(stream *st, unsigned ready) {
         c->blocked = false;
         conn_flush(c);
     }
-    if ((ready & stream_readable) && !c->closed && !c->paused) read_some(c);
+    if (!(ready & stream_readable) || c->closed) return;
+    if (!c->paused) return read_some(c);
+    stream_watch(&c->stream, c->blocked ? stream_writable : 0); // level-triggered: it would wake us until we read
 }
 
 void conn_read_again(conn *c) {
@@ -335,9 +339,10 @@ void conn_resume(conn *c) {
     if (!c->paused || c->closed || c->eof_seen || c->fencing) return;
     if (c->holds && !c->close_sent) return; // behind our Close nothing is waited for but the peer's
     c->paused = false;
-    c->resumed = true;
     c->heard_ms = c->spoke_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
     c->ping_waiting = false;
+    if (!c->rest.size && (c->stream.watched & stream_readable) && !stream_pending(&c->stream)) return; // nothing came
+    c->resumed = true;
     conn_read_again(c);
 }
 

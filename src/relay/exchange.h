@@ -62,7 +62,6 @@ struct exchange {
     bool has_sticky;
     uint8_t sticky_size;
     uint32_t next_module;  // the chain goes on here
-    uint32_t serial;       // of the wait: an old ticket resumes nothing
     buffer fields;         // owned: field lines for the answer, each with its CRLF
     buffer claims;         // owned: a verified token's claims as JSON, for the connect hook
     hook_call *connect;    // owned while the connect hook runs

@@ -37,6 +37,11 @@ void expiry_arm(conn *c) {
     wait(who, who->expires_ms > now ? who->expires_ms - now : 0);
 }
 
+void expiry_renewed(conn *c) {
+    if (client *who = c->client) who->refreshing = who->expired = false;
+    expiry_arm(c);
+}
+
 uint64_t expiry_left(const conn *c) {
     if (!c->client || !c->client->expires_ms) return 0;
     uint64_t now = now_of(c);

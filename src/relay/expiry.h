@@ -12,6 +12,9 @@ inline constexpr uint64_t expiry_grace_ms = 25000;
 void expiry_set(conn *c, uint64_t seconds);
 // Arms the deadline by client::expires_ms; again after each renewal. Harmless without a client.
 void expiry_arm(conn *c);
+// The client's own `auth` was taken and has set client::expires_ms: arms the deadline, and what the refresh hook said
+// or is about to say of what was before counts no more.
+void expiry_renewed(conn *c);
 // Seconds left, 0: never expires.
 uint64_t expiry_left(const conn *c);
 // By command (refresh): asks the refresh hook now.

@@ -14,8 +14,10 @@ static void refuse(first_rooms *list, int status, const char *why) {
     list->why = why;
 }
 
+// Reserved names are nobody's to name: a user called "@all" is not in a room of that name because of {user}.
 static void add(const conn *c, first_rooms *list, const std::string &name) {
     if (const char *bad = room_name_check(name)) return refuse(list, 400, bad);
+    if (room_name_reserved(name)) return refuse(list, 403, "room: names with @ are reserved");
     for (size_t i = 0; i < list->count; i++)
         if (list->names[i] == name) return;
     if (list->count == first_rooms_max || static_cast<int64_t>(list->count) == c->route->max_rooms)
@@ -47,7 +49,6 @@ static std::string expand(const exchange *x, const std::string &pattern) {
 static void add_wish(const conn *c, first_rooms *list, const std::string &room) {
     const char *why;
     if (const char *bad = room_name_check(room)) return refuse(list, 400, bad);
-    if (room_name_reserved(room)) return refuse(list, 403, "room: names with @ are reserved");
     if (room_may_join(c, room_rule_find(c->on->settings, room), room, &why) != room_verdict::yes)
         return refuse(list, 403, "not allowed to join a room that was asked for");
     add(c, list, room);

@@ -186,8 +186,9 @@ static void pass_fields(const exchange *x, buffer *out) {
             buffer_append(out, "\r\n");
         }
     }
-    buffer_printf(out, "X-Forwarded-For: %s\r\nX-Forwarded-Proto: %.*s\r\nX-Forwarded-Host: ",
-                  ip_format(&x->client).text, static_cast<int>(exchange_scheme(x).size()), exchange_scheme(x).data());
+    buffer_printf(out,
+                  "X-Forwarded-For: %s\r\nX-Forwarded-Proto: %.*s\r\nX-Forwarded-Host: ", ip_format(&x->client).text,
+                  static_cast<int>(exchange_scheme(x).size()), exchange_scheme(x).data());
     buffer_append(out, x->request.authority);
     buffer_append(out, "\r\n");
 }

@@ -3,8 +3,8 @@
 // stops nobody but its own client. Owner's thread.
 //
 // Order: while a call that the client caused is under way, nothing more is read from this client, so what comes behind
-// it can't overtake it, whether it needs a hook or not. Pings wait in the socket as well meanwhile; the keep-alive takes
-// a connection that is not read for alive. hook_timeout bounds all of it.
+// it can't overtake it, whether it needs a hook or not. Pings wait in the socket as well meanwhile; the keep-alive
+// takes a connection that is not read for alive. hook_timeout bounds all of it.
 #pragma once
 
 #include "proto/hook_json.h"
@@ -56,8 +56,8 @@ hook_asker hook_asker_of(const conn *c, conn_id_text *id);
 // is done.
 void hook_send(hook_call *h);
 // The connect hook, before there is a session: with the client's own Cookie, Authorization, Origin, User-Agent,
-// Accept-Language and X-Forwarded-*. x->connect until `done`, which may end the exchange. An answer with `disconnect` is
-// a refusal, 403; its commands are carried out before the client is in any room.
+// Accept-Language and X-Forwarded-*. x->connect until `done`, which may end the exchange. An answer with `disconnect`
+// is a refusal, 403; its commands are carried out before the client is in any room.
 void hook_connect(exchange *x, void (*done)(hook_call *, const hook_outcome *));
 // Drops it, whatever its state; no `done`.
 void hook_cancel(hook_call *h);

@@ -6,8 +6,8 @@
 #include "relay/letter.h"
 #include "relay/shard.h"
 
-#include <string>
 #include <string.h>
+#include <string>
 
 namespace belfry {
 
@@ -151,7 +151,7 @@ void hook_post_init(hook_post *p, shard *s, const struct route *way, void (*done
     p->on = s;
     p->way = way;
     p->done = done;
-    random_bytes(random, sizeof random);
+    random_fill(random, sizeof random); // names the call, is no secret
     memcpy(p->id, "msg_", 4);
     p->id[4 + base64url_encode(view(random, sizeof random), p->id + 4)] = '\0';
     deadline_init(&p->deadline, timed_out);

@@ -1,6 +1,6 @@
 // One signed POST to a route's hook, over the route's upstream: the request's head, Standard Webhooks' signature, the
-// time-out over all attempts, the bounded answer. What is asked, and what an answer means, is hook.cc's and notify.cc's.
-// Owner's thread.
+// time-out over all attempts, the bounded answer. What is asked, and what an answer means, is hook.cc's and
+// notify.cc's. Owner's thread.
 #pragma once
 
 #include "proto/hook_json.h"
@@ -13,12 +13,12 @@ inline constexpr size_t hook_post_id_max = 40;
 
 // Embedded in its owner, which lives until `done` was called or hook_post_cancel.
 struct hook_post {
-    shard *on;               // borrowed
-    const struct route *way; // borrowed
-    buffer body;             // owned: JSON; filled in before the start
-    buffer fields;           // owned: more field lines, each with its CRLF
-    buffer answer;           // owned: the body of the answer, padded once it is whole
-    buffer type;             // owned: its Content-Type; empty where there is none, or an odd one
+    shard *on;                 // borrowed
+    const struct route *way;   // borrowed
+    buffer body;               // owned: JSON; filled in before the start
+    buffer fields;             // owned: more field lines, each with its CRLF
+    buffer answer;             // owned: the body of the answer, padded once it is whole
+    buffer type;               // owned: its Content-Type; empty where there is none, or an odd one
     char id[hook_post_id_max]; // webhook-id, NUL-terminated: the same in every attempt
     // The answer is whole: its status, 200 to 499 (a 5xx is no answer); or there is none: 502, 503 or 504 with a static
     // text in `why`. Once; may free the owner.

@@ -2,10 +2,10 @@
 #include "relay/notify.h"
 
 #include "base/log.h"
-#include "relay/conn.h"
-#include "relay/client.h"
-#include "relay/hook_post.h"
 #include "proto/room_name.h"
+#include "relay/client.h"
+#include "relay/conn.h"
+#include "relay/hook_post.h"
 
 #include <deque>
 #include <string>
@@ -17,8 +17,8 @@ static constexpr size_t event_cost = 64; // bytes of memory beside an event's te
 
 // What one route is still to be told by this worker.
 struct spool {
-    notifier *of;             // borrowed
-    const struct route *way;  // borrowed
+    notifier *of;                   // borrowed
+    const struct route *way;        // borrowed
     std::deque<std::string> events; // as JSON, the oldest first; the first `batch` are under way
     size_t bytes, batch;
     uint64_t retry_ms; // the next pause between two tries; 0: the last one went well
@@ -28,8 +28,8 @@ struct spool {
 };
 
 struct notifier {
-    shard *on;      // borrowed
-    spool *spools;  // owned array: of the routes that want anything
+    shard *on;     // borrowed
+    spool *spools; // owned array: of the routes that want anything
     size_t count;
     bool closing; // one last try each
     uint64_t next_id;

@@ -1,6 +1,8 @@
 // Notifications to the backend: connected, disconnected, joined, left, occupied, vacated. Batched, retried, at least
 // once; a spool of notify_spool_max bytes a worker and route, beyond which the oldest are dropped and counted. Rooms'
-// occupied and vacated come from the node by letter, a vacated room held back 3 s there. Owner's thread.
+// occupied and vacated come from the node by letter, a vacated room held back 3 s there (so a room that this node's own
+// end empties is not told: its members are about to come back). Any answer but a 2xx is a failure: the batch is sent
+// again, after 0.5 s at first, 30 s at last. Owner's thread.
 #pragma once
 
 #include "base/bytes.h"

@@ -66,8 +66,7 @@ static void find_marks(const http1_request *q, request_marks *m) {
     if (trace && http1_traceparent_valid(trace->value)) m->traceparent = trace->value;
     if (!m->id.empty() && !m->traceparent.empty()) return;
     uint8_t random[http1_traceparent_random]; // no secrets: nothing is decided by them
-    for (uint8_t &byte : random)
-        byte = static_cast<uint8_t>(random_below(256));
+    random_fill(random, sizeof random);
     http1_traceparent_make(random, m->made);
     if (m->traceparent.empty()) m->traceparent = view(m->made, sizeof m->made);
     if (m->id.empty()) m->id = view(m->made + 3, 32);
@@ -173,7 +172,7 @@ static char *bytes(conn *c, char *begin, char *end) {
 // one that has closed altogether looks the same: it shows by the first write that fails. A reset shows at once.
 static void eof(conn *c, const char *) {
     proxying *p = c->exchange->proxy;
-    if (proxy_body_eof(p) && !proxying_client_dead(c)) return;
+    if ((p->finishing || proxy_body_eof(p)) && !proxying_client_dead(c)) return;
     c->on->count.refused[refuse_gone]++;
     conn_abort(c);
 }

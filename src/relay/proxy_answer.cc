@@ -101,7 +101,9 @@ void proxy_answer_end(proxying *p, view trailers) {
         if (!send_scratch(p)) return;
     }
     if (p->publish) publish_field_end(c, p->publish);
-    if (conn_queued(c) <= proxy_left_over) return hand_back(p);
+    // A connection that ends behind this answer gives its reader linger_flush_ms, whatever is left to be read.
+    const bool stays = p->keep_alive && !c->eof_seen && !c->on->draining;
+    if (conn_queued(c) <= (stays ? proxy_left_over : 0)) return hand_back(p);
     p->finishing = true;
     proxy_clock_answer(p);
 }

@@ -51,7 +51,7 @@ static void on_auth(conn *c, const client_request *q) {
         if (!v.module) return refuse(c, q, 501, "auth: this server checks no tokens");
         return refuse(c, q, v.status ? v.status : 401, "auth: " + std::string(v.reason));
     }
-    expiry_arm(c);
+    expiry_renewed(c);
     if (!q->has_id) return;
     server_json_ok_expires(json_fresh(c), q->id, expiry_left(c));
     json_say(c);

@@ -157,8 +157,7 @@ void json_publish(conn *c, const client_request *q) {
     const membership *m = room_membership(c, q->room);
     const room_rule *rule = m ? m->in->rule : room_rule_find(c->on->settings, q->room);
     room_verdict verdict = room_may_publish(c, rule, q->room, m && m->member, &why);
-    if (verdict == room_verdict::no)
-        return refuse(c, q, 403, json_about(no_publish, q->room) + ": " + why);
+    if (verdict == room_verdict::no) return refuse(c, q, 403, json_about(no_publish, q->room) + ": " + why);
     chain_verdict denied;
     if (!session_publish_passes(c, q->room, rule, q->data, &denied)) {
         refuse(c, q, denied.status, json_about(no_publish, q->room) + ": " + std::string(denied.reason));

@@ -52,8 +52,7 @@ static void publish(conn *c, uint8_t opcode, view bytes) {
     for (const membership *m = c->rooms; m && !c->close_sent; m = m->next) {
         const char *why;
         view name = room_name(m->in);
-        if (room_name_reserved(name) ||
-            room_may_publish(c, m->in->rule, name, m->member, &why) != room_verdict::yes)
+        if (room_name_reserved(name) || room_may_publish(c, m->in->rule, name, m->member, &why) != room_verdict::yes)
             continue;
         if (!session_publish_passes(c, name, m->in->rule, bytes, &v)) {
             refused = true;

@@ -6,25 +6,40 @@
 
 namespace belfry {
 
-// "/ws" covers "/ws" and "/ws/x", not "/wsx"; "/" covers all.
-static bool path_covers(view prefix, view path) {
-    if (!path.starts_with(prefix)) return false;
-    return prefix.ends_with('/') || path.size() == prefix.size() || path[prefix.size()] == '/';
+// What is left of the path behind the prefix, in which '/'s that follow each other count as one, as in many a backend:
+// "//admin" must not get past the route of "/admin". False where it does not begin so.
+static bool cut_prefix(view prefix, view *path) {
+    for (size_t i = 0; i < prefix.size(); i++) {
+        if (i && prefix[i] == '/' && prefix[i - 1] == '/') continue;
+        if (path->empty() || (*path)[0] != prefix[i]) return false;
+        do
+            path->remove_prefix(1);
+        while (prefix[i] == '/' && path->starts_with('/'));
+    }
+    return true;
 }
 
-// Host fields may carry a port; routes name hosts only.
-static view without_port(view host) {
+// "/ws" covers "/ws", "/ws/x" and "/ws;x" (parameters of the segment, RFC 3986 section 3.3), not "/wsx"; "/" covers
+// all.
+static bool path_covers(view prefix, view path) {
+    if (!cut_prefix(prefix, &path)) return false;
+    return prefix.ends_with('/') || path.empty() || path[0] == '/' || path[0] == ';';
+}
+
+// Host fields may carry a port, and the name a dot at its end, which names the same host; routes name hosts only.
+static view host_name(view host) {
     if (host.starts_with('[')) {
         size_t end = host.find(']');
         return end == view::npos ? host : host.substr(0, end + 1);
     }
-    return host.substr(0, host.find(':'));
+    host = host.substr(0, host.find(':'));
+    return host.ends_with('.') ? host.substr(0, host.size() - 1) : host;
 }
 
 const route *route_find(const relay_settings *s, view path, view host, bool *other_host) {
     const route *best = nullptr;
     *other_host = false;
-    host = without_port(host);
+    host = host_name(host);
     for (const route &r : s->routes) {
         if (!path_covers(r.path, path)) continue;
         if (!r.host.empty() && !bytes_equal_nocase(r.host, host)) {

@@ -63,6 +63,7 @@ struct shard {
     void **module_workers;               // owned: what modules' worker_new made, in the order of settings->modules
     std::mutex resume_lock;              // guards resumes alone; taken by host->resume, which is no data path
     std::vector<module_resume> *resumes; // owned: from other threads, carried out once a turn
+    std::atomic<bool> resumes_waiting;   // there are some: without a look at the lock, which each turn would take
 
     // Output.
     bool

@@ -333,6 +333,8 @@ void upstream_call_start(upstream_call *c, upstream *u, const upstream_call_ops 
 void upstream_call_cancel(upstream_call *c) {
     if (c->state == idle) return;
     pooled_link *l = link_of(c);
+    // Else clients that ask and leave would keep a server out that has long come back.
+    if (c->trial && c->server) server_untried(c->server->shared, now_of(c->of));
     c->link = nullptr;
     settle(c);
     if (l) pool_discard(l);

@@ -86,8 +86,9 @@ void upstream_call_cancel(upstream_call *c);
 // `body` gets the backend's, `end` comes when it ended its side in order, `failed` when it broke. Does not count for
 // max_inflight any more.
 void upstream_call_tunnel(upstream_call *c);
-// The answer's time-out starts anew by itself with every byte; while the owner has paused the link for its own reasons
-// it stands still. It also waits for the end of the request while that makes progress or the owner has nothing to send.
+// The answer's time-out starts anew by itself with a head and with every piece of a body (not with every byte of a
+// head: one that drips ends in time); while the owner has paused the link for its own reasons it stands still. It also
+// waits for the end of the request while that makes progress or the owner has nothing to send.
 void upstream_call_pause(upstream_call *c);
 void upstream_call_resume(upstream_call *c);
 

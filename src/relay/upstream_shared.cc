@@ -125,6 +125,12 @@ void server_failed(shared_server *s, uint64_t now, bool trial) {
                  static_cast<long long>(fail_timeout), fails);
 }
 
+void server_untried(shared_server *s, uint64_t now) {
+    std::atomic<uint64_t> *until = &s->health.out_until_ms;
+    uint64_t was = until->load(std::memory_order_relaxed);
+    if (was > now) until->compare_exchange_strong(was, now, std::memory_order_relaxed);
+}
+
 void server_back(shared_server *s, uint64_t now) {
     s->health.fails.store(0, std::memory_order_relaxed);
     if (s->health.out_until_ms.exchange(0, std::memory_order_relaxed) == 0) return;

@@ -59,6 +59,8 @@ bool server_out(const shared_server *s, uint64_t now);
 // which somebody else has taken. *trial: this call is it.
 [[nodiscard]] bool server_enter(shared_server *s, uint64_t now, bool forced, bool *trial);
 void server_failed(shared_server *s, uint64_t now, bool trial);
+// The trial was given up before its end, by who had asked: the next call is the trial.
+void server_untried(shared_server *s, uint64_t now);
 // The trial was answered.
 void server_back(shared_server *s, uint64_t now);
 // The share of its weight that slow_start gives it, in thousandths: 10 to 1,000.

@@ -33,8 +33,8 @@ def test_a_command_asks_for_a_refresh(start):
 
 def test_a_no_closes_behind_the_grace(start):
     with HookBackend(connect={"user": "56", "expires_in": 1}, refresh={"expired": True}) as backend:
-        server = start(hook_config(backend, route=ALWAYS))
-        client = server.open_json("/ws", timeout=40)
+        server = start(hook_config(backend, route=ALWAYS + "ping_interval = 0\n"))
+        client = server.open_json("/ws")
         backend.wait_for("refresh")
         refused = time.monotonic()
         client.timeout = 40

@@ -237,7 +237,8 @@ def test_marks_of_a_request_are_passed(proxy):
 
 
 def test_body_by_length(proxy):
-    client, _, _ = proxy(serve(lambda r: response(b"x" * 100000, fields=[("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])))
+    cookies = [("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")]
+    client, _, _ = proxy(serve(lambda r: response(b"x" * 100000, fields=cookies)))
     c = client()
     for _ in range(3):
         answer = c.ask()
@@ -310,7 +311,8 @@ def test_answers_without_a_body(proxy):
     assert none.status == 204 and none.get("Content-Length") is None and none.get("Transfer-Encoding") is None
     assert c.ask("GET", "/304").get("ETag") == '"a"'
     assert c.ask("HEAD").status == 200
-    assert len(backend.requests) == 4 and len(backend.streams) == 1
+    # Where a body was announced that may not come, it might come all the same: such a connection carries nothing more.
+    assert len(backend.requests) == 4 and len(backend.streams) == 3
 
 
 def test_interim_answers(proxy):
@@ -391,7 +393,10 @@ def test_close_by_the_backend(proxy):
 
 
 def test_http_1_0(proxy):
-    client, backend, _ = proxy(serve(lambda r: chunked_answer(b"ab", b"cd") if r.target == "/c" else response(b"length")))
+    def answer_in_chunks_or_not(request):
+        return chunked_answer(b"ab", b"cd") if request.target == "/c" else response(b"length")
+
+    client, backend, _ = proxy(serve(answer_in_chunks_or_not))
     c = client()
     c.send(request(version="HTTP/1.0", host=None))
     answer = c.read_answer()

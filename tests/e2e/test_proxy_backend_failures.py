@@ -36,11 +36,13 @@ class Bystander:
             self.failed = e
 
     def finish(self):
-        self.ends.set()
-        self.thread.join(20)
+        try:
+            wait_until(lambda: self.answered or self.failed, "no answer to the other client", 20)
+        finally:
+            self.ends.set()
+            self.thread.join(20)
         if self.failed:
             raise self.failed
-        assert self.answered > 0
 
 
 @pytest.fixture
@@ -53,7 +55,8 @@ def failing(start):
         backend = Backend(script)
         backends.append(backend)
         config = proxy_config(backend, *more, upstream=upstream, route=route)
-        config += f"[upstream healthy]\nserver = {healthy.address}\n[route /healthy]\nmode = proxy\nupstream = healthy\n"
+        config += f"[upstream healthy]\nserver = {healthy.address}\n"
+        config += "[route /healthy]\nmode = proxy\nupstream = healthy\n"
         server = start(config)
         bystanders.append(Bystander(server))
         return (lambda: connect(server.address())), backend, server
@@ -111,6 +114,24 @@ def test_a_safe_request_is_repeated_and_another_is_not(failing):
         assert all(r.method != "POST" or r.body == b"x" for r in other.requests)
     finally:
         other.stop()
+
+
+def test_a_body_that_was_sent_in_pieces_is_repeated(start):
+    """What is small enough is kept, also while it goes out."""
+    with Backend(lambda stream: stream.read_request()) as bad, Backend(serve(lambda r: response(r.body))) as other:
+        server = start(proxy_config(bad.address + " max_fails=0", other))
+        for framing in ("length", "chunked") * 3:
+            c = connect(server.address())
+            if framing == "length":
+                c.send(request("PUT", "/", None, [("Content-Length", "60000")]) + b"x" * 30000)
+                time.sleep(0.05)
+                c.send(b"y" * 30000)
+            else:
+                c.send(request("PUT", "/", None, [("Transfer-Encoding", "chunked")]) + b"%x\r\n" % 30000 + b"x" * 30000)
+                time.sleep(0.05)
+                c.send(b"\r\n%x\r\n" % 30000 + b"y" * 30000 + b"\r\n0\r\n\r\n")
+            assert c.read_answer().body == b"x" * 30000 + b"y" * 30000
+        assert len(bad.streams) >= 2
 
 
 def test_hung(failing):

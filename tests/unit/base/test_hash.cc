@@ -136,6 +136,21 @@ void *draw(void *out) {
     return nullptr;
 }
 
+void random_fill_fills_all_and_no_more(void **) {
+    for (size_t n = 0; n < 20; n++) {
+        uint8_t seen[20] = {};
+        for (int round = 0; round < 100; round++) { // a byte that stays 0 by chance: 2^-800
+            uint8_t out[21] = {};
+            random_fill(out, n);
+            for (size_t i = 0; i < 20; i++)
+                seen[i] |= out[i];
+            assert_int_equal(out[n], 0);
+        }
+        for (size_t i = 0; i < n; i++)
+            assert_int_not_equal(seen[i], 0);
+    }
+}
+
 void threads_draw_differently(void **) {
     uint32_t drawn[2][4];
     pthread_t threads[2];
@@ -328,6 +343,7 @@ int main() {
         cmocka_unit_test(without_a_seed_the_key_is_drawn),
         cmocka_unit_test(random_bytes_fill_all_and_no_more),
         cmocka_unit_test(random_below_is_uniform),
+        cmocka_unit_test(random_fill_fills_all_and_no_more),
         cmocka_unit_test(threads_draw_differently),
         cmocka_unit_test_setup_teardown(finds_what_was_inserted_and_nothing_else, make_items, free_items),
         cmocka_unit_test_setup_teardown(equal_hashes_are_told_apart_by_the_key, make_items, free_items),

@@ -324,6 +324,7 @@ void mistakes_in_options_of_modules_have_their_place(void **) {
           "5: unknown option \"orign\" in [route]; did you mean \"origin\"?\n"
           "8: auth: \"jtw\" is not known here: write none, backend, jwt or jwt_or_backend; did you mean jwt?\n"
           "10: origin: \"ftp\" has no scheme; write https://app.example, https://*.example, same, any, null or none\n");
+    fails(LEAST "auth = backend\n", "5: auth: asks the backend, but the route has no hook\n");
     fails(LEAST "origin = https://a.example\norigin = https://a.example/path\n",
           "6: origin: \"https://a.example/path\" has a path; write https://a.example\n");
 }

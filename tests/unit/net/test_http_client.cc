@@ -201,9 +201,18 @@ void test_a_reset_is_no_end(void **) {
 void test_head_has_no_body(void **) {
     connect_link();
     ask("HEAD");
-    peer_sends("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    peer_sends("HTTP/1.1 200 OK\r\n\r\n");
     assert_int_equal(bench.saw.ended, 1);
     assert_true(bench.saw.reusable);
+}
+
+// A backend may send the body all the same, and the next one on this link would be given it.
+void test_a_body_announced_in_vain_ends_the_link(void **) {
+    connect_link();
+    ask("HEAD");
+    peer_sends("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n");
+    assert_int_equal(bench.saw.ended, 1);
+    assert_false(bench.saw.reusable);
 }
 
 void test_cut_short(void **) {
@@ -606,6 +615,7 @@ int main() {
         TEST(test_until_close),
         TEST(test_a_reset_is_no_end),
         TEST(test_head_has_no_body),
+        TEST(test_a_body_announced_in_vain_ends_the_link),
         TEST(test_cut_short),
         TEST(test_closed_before_an_answer),
         TEST(test_garbage),

@@ -47,8 +47,7 @@ void test_connect(void **) {
     q.ip = "203.0.113.7";
     q.path = "/ws";
     hook_write_connect(&out, &q);
-    assert_written(
-        R"({"event":"connect","conn":"c_1","ip":"203.0.113.7","path":"/ws","query":{},"subprotocols":[]})");
+    assert_written(R"({"event":"connect","conn":"c_1","ip":"203.0.113.7","path":"/ws","query":{},"subprotocols":[]})");
     q.origin = "https://a.example";
     q.query = "a=1&b=x%20y+z&a=2&%ff=bad&c=%zz&d=%22&e";
     q.subprotocols = offered;
@@ -137,11 +136,11 @@ void test_an_empty_answer(void **) {
 }
 
 void test_a_full_answer(void **) {
-    assert_true(parse(
-        R"({"user":"5\u0036","info":{"name": "A"},"state":[1],"expires_in":3600,"rooms":["chat:4\u0032"],)"
-        R"("join":["chat:*"],"publish":["a","b"],"data":{"x":1},"deliver":false,"expired":true,)"
-        R"("error":{"code":409,"message":"n\u006f"},"commands":[{"op":"publish"}, {"op":"x"}],)"
-        R"("disconnect":{"code":4001,"reason":"b\u0061d"}})"));
+    assert_true(
+        parse(R"({"user":"5\u0036","info":{"name": "A"},"state":[1],"expires_in":3600,"rooms":["chat:4\u0032"],)"
+              R"("join":["chat:*"],"publish":["a","b"],"data":{"x":1},"deliver":false,"expired":true,)"
+              R"("error":{"code":409,"message":"n\u006f"},"commands":[{"op":"publish"}, {"op":"x"}],)"
+              R"("disconnect":{"code":4001,"reason":"b\u0061d"}})"));
     assert_view(answer.user, "56");
     assert_view(answer.info, R"({"name": "A"})");
     assert_view(answer.state, "[1]");

@@ -16,10 +16,10 @@ struct hook_bench {
     loop *shared_loop; // owned
     wheel shared_deadlines;
     upstream_settings settings;
-    upstream_shared *shared;    // owned
-    std::vector<int> peers;     // the backend's ends
-    int listening, answering;   // answering: the peer that asked last
-    std::string head, body;     // of that request
+    upstream_shared *shared;  // owned
+    std::vector<int> peers;   // the backend's ends
+    int listening, answering; // answering: the peer that asked last
+    std::string head, body;   // of that request
 };
 
 inline hook_bench *backend;

@@ -477,6 +477,13 @@ void a_message_waits(void **) {
     resume(last_ticket, BELFRY_DENY, &d);
     advance(0);
     assert_string_equal(bench->denied.c_str(), "4403 bad word;");
+    // A module whose verdict ends before close_code says nothing about it.
+    one_says.type = BELFRY_WAIT;
+    assert_true(chain_message(c, "more", false, &v, &bench_waiter) == chain_result::wait);
+    d.size = offsetof(struct belfry_verdict, close_code);
+    resume(last_ticket, BELFRY_DENY, &d);
+    advance(0);
+    assert_string_equal(bench->denied.c_str(), "4403 bad word;0 bad word;");
     assert_string_equal(bench->passed.c_str(), "what was said;");
     assert_false(c->paused);
 }

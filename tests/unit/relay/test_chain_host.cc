@@ -195,12 +195,30 @@ void at_another_moment_nothing_happens(void **) {
         assert_false(h->answer_field(call, text("X"), text("y")));
         assert_false(h->ask_backend(call));
         h->set_sticky_key(call, text("key"));
+        assert_false(h->set_user(call, text("ann")));
+        assert_false(h->set_info(call, text("1")));
+        assert_false(h->allow(call, 0, text("r")));
+        h->set_expiry(call, 60);
     };
     bench->has_backend = true;
     assert_true(chain_message(c, "x", false, &v, &bench_waiter) == chain_result::pass);
     assert_true(chain_publish(c, "r", nullptr, "x", &v) == chain_result::pass);
     assert_int_equal(bench->asked, 0);
     assert_false(x->has_sticky);
+    assert_null(c->client);
+}
+
+void a_renewal_names_nobody_anew(void **) {
+    exchange *x = at_handshake(
+        "", [](const struct belfry_call *call, const struct belfry_host *h) { h->set_user(call, text("ann")); });
+    body = [](const struct belfry_call *call, const struct belfry_host *h) {
+        assert_false(h->set_user(call, text("ben")));
+        assert_true(h->set_user(call, text("ann")));
+        assert_true(h->allow(call, 0, text("r")));
+    };
+    assert_true(chain_renew(x->on, "x", &v) == chain_result::pass);
+    assert_string_equal(std::string(client_user(x->on)).c_str(), "ann");
+    assert_true(client_may_join(x->on, "r"));
 }
 
 // ---------------------------------------------------------------- tokens
@@ -281,6 +299,28 @@ void a_renewal_makes_nobody_another_one(void **) {
     assert_int_equal(c->client->expires_ms, bench->now_ms + 100000);
 }
 
+void a_renewal_takes_the_last_tokens_rooms(void **) {
+    bench->s->loop->clock.wall_ms = 1700000000000;
+    token = make_token("{\"sub\":\"ann\",\"exp\":1700000060,\"rooms\":{\"join\":[\"a\",\"b\"],\"publish\":[\"c\"]}}");
+    exchange *x = at_handshake("", [](const struct belfry_call *call, const struct belfry_host *h) {
+        h->allow(call, 0, text("own"));
+        take(call, h, token);
+        h->allow(call, 1, text("own"));
+    });
+    conn *c = x->on;
+    assert_true(client_may_join(c, "a") && client_may_join(c, "b") && client_may_publish(c, "c"));
+    body = [](const struct belfry_call *call, const struct belfry_host *h) { take(call, h, token); };
+    for (const char *rooms : {"", ",\"rooms\":[\"d\"]", ",\"rooms\":[]"}) {
+        token = make_token(std::string("{\"sub\":\"ann\",\"exp\":1700000060") + rooms + "}");
+        assert_true(chain_renew(c, "x", &v) == chain_result::pass);
+        assert_null(why);
+        for (const char *room : {"a", "b", "c"})
+            assert_false(client_may_join(c, room) || client_may_publish(c, room));
+        assert_int_equal(client_may_join(c, "d"), strchr(rooms, 'd') != nullptr);
+        assert_true(client_may_join(c, "own") && client_may_publish(c, "own")); // another module's
+    }
+}
+
 void bad_keys_are_explained(void **) {
     char wrong[200] = "";
     struct belfry_text texts[] = {text("too short")};
@@ -313,8 +353,10 @@ int main() {
         on_bench(who_the_client_is),
         on_bench(nobody_is_kept_for_nothing),
         on_bench(at_another_moment_nothing_happens),
+        on_bench(a_renewal_names_nobody_anew),
         with_keys(a_token_says_who_somebody_is),
         with_keys(a_renewal_makes_nobody_another_one),
+        with_keys(a_renewal_takes_the_last_tokens_rooms),
         with_keys(bad_keys_are_explained),
         on_bench(limits_are_the_processs),
     };

@@ -104,12 +104,26 @@ void the_clients_own_token_is_the_newer_word(void **) {
     test_client c = expiring(10);
     pass(10100);
     asked();
-    expiry_set(c.at, 100); // as `auth` does
-    expiry_arm(c.at);
+    client_of(c.at)->expires_ms = bench->now_ms + 100000; // as `auth` does
+    expiry_renewed(c.at);
     answer("200 OK", "{\"expired\":true}");
     pass(60000);
     assert_bytes(received(c), "");
     assert_int_equal(expiry_left(c.at), 40);
+}
+
+void behind_a_no_the_clients_own_token_begins_anew(void **) {
+    test_client c = expiring(10);
+    pass(10100);
+    asked();
+    answer("200 OK", "{\"expired\":true}");
+    client_of(c.at)->expires_ms = bench->now_ms + 10000;
+    expiry_renewed(c.at);
+    pass(10100);
+    assert_true(asked().find("refresh") != std::string::npos); // of the new one the hook has said nothing yet
+    answer("200 OK", "{\"expires_in\":100}");
+    pass(60000);
+    assert_bytes(received(c), "");
 }
 
 void a_command_asks_at_once(void **) {
@@ -135,6 +149,7 @@ int main() {
         with_bench(a_no_leaves_the_grace),
         with_bench(a_backend_out_of_order_is_asked_again),
         with_bench(the_clients_own_token_is_the_newer_word),
+        with_bench(behind_a_no_the_clients_own_token_begins_anew),
         with_bench(a_command_asks_at_once),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -91,7 +91,8 @@ void a_client_is_served_in_order(void **) {
     answer("204 No Content", "");
     assert_bytes(received(other), object("{\"type\":\"ok\",\"id\":1,\"data\":null}"));
     answer_by(first, "204 No Content", "");
-    assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":1,\"data\":null}") + object("{\"type\":\"pong\",\"id\":2}"));
+    assert_bytes(received(c),
+                 object("{\"type\":\"ok\",\"id\":1,\"data\":null}") + object("{\"type\":\"pong\",\"id\":2}"));
     assert_true(asked().find("\"method\":\"n\"") != std::string::npos);
     answer("204 No Content", "");
     assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":3,\"data\":null}"));
@@ -104,7 +105,8 @@ void state_is_kept_and_echoed(void **) {
     assert_bytes(asked(), event(c.at, "call", ",\"user\":\"56\",\"method\":\"m\",\"data\":[1]"));
     answer("200 OK", "{\"state\":{\"cart\":[1]}}");
     say(c, call);
-    assert_bytes(asked(), event(c.at, "call", ",\"user\":\"56\",\"state\":{\"cart\":[1]},\"method\":\"m\",\"data\":[1]"));
+    assert_bytes(asked(),
+                 event(c.at, "call", ",\"user\":\"56\",\"state\":{\"cart\":[1]},\"method\":\"m\",\"data\":[1]"));
     answer("200 OK", "{\"state\":null}");
     say(c, call);
     assert_bytes(asked(), event(c.at, "call", ",\"user\":\"56\",\"method\":\"m\",\"data\":[1]"));
@@ -252,10 +254,12 @@ void the_backend_disconnects_behind_the_answer(void **) {
     say(c, call);
     asked();
     answer("200 OK", "{\"data\":1,\"disconnect\":{\"code\":4001,\"reason\":\"banned\"}}");
-    assert_bytes(received(c),
-                 object("{\"type\":\"ok\",\"id\":1,\"data\":1}") +
-                     object("{\"type\":\"bye\",\"code\":4001,\"reason\":\"banned\",\"reconnect\":false,\"after_ms\":0}") +
-                     server_frame(0x88, "\x0f\xa1" "banned"));
+    assert_bytes(
+        received(c),
+        object("{\"type\":\"ok\",\"id\":1,\"data\":1}") +
+            object("{\"type\":\"bye\",\"code\":4001,\"reason\":\"banned\",\"reconnect\":false,\"after_ms\":0}") +
+            server_frame(0x88, "\x0f\xa1"
+                               "banned"));
     assert_int_equal(closed_with(4000), 1); // applications' codes are counted by their thousand
 }
 

@@ -129,6 +129,27 @@ void hosts_are_compared_without_port_and_case(void **) {
     assert_null(find("/", ""));
 }
 
+void a_dot_at_the_end_is_the_same_host(void **) {
+    add_route("/", "a.example");
+    assert_ptr_equal(find("/", "a.example."), nth(0));
+    assert_ptr_equal(find("/", "A.example.:443"), nth(0));
+    assert_null(find("/", "a.example.."));
+    assert_null(find("/", "."));
+}
+
+// As backends read them: a way around the route of "/ws" would be a way around its modules.
+void slashes_and_parameters_lead_around_no_route(void **) {
+    add_route("/ws/chat");
+    add_route("/ws");
+    add_route("/");
+    for (const char *path : {"/ws/chat", "//ws/chat", "/ws//chat", "///ws///chat/x", "/ws/chat;a=b", "/ws/chat;/x"})
+        assert_ptr_equal(find(path), nth(0));
+    for (const char *path : {"//ws", "/ws//", "/ws;chat", "/ws/;/chat", "/ws/chats"})
+        assert_ptr_equal(find(path), nth(1));
+    for (const char *path : {"//", "//wsx", "/w/s", "/;/ws"})
+        assert_ptr_equal(find(path), nth(2));
+}
+
 void an_ipv6_host_keeps_its_colons(void **) {
     add_route("/", "[::1]");
     assert_ptr_equal(find("/", "[::1]"), nth(0));
@@ -182,6 +203,8 @@ int main() {
         with_settings(a_longer_path_wins_over_a_host),
         with_settings(a_longer_path_of_another_host_is_passed_over),
         with_settings(hosts_are_compared_without_port_and_case),
+        with_settings(a_dot_at_the_end_is_the_same_host),
+        with_settings(slashes_and_parameters_lead_around_no_route),
         with_settings(an_ipv6_host_keeps_its_colons),
         with_settings(another_hosts_path_is_told_from_no_path),
         with_settings(a_room_takes_the_first_rule_that_matches),

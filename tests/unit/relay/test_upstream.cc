@@ -56,6 +56,25 @@ void test_one_trial_at_a_time(void **) {
     assert_int_equal(stub(1)->requests.size(), 2 + 7);
 }
 
+void test_a_trial_that_is_left_is_the_next_calls(void **) {
+    open_upstream(2);
+    stub_stop(stub(0));
+    run();
+    run();
+    stub_listen(stub(0));
+    stub(0)->does = stub_does::hang;
+    advance(10100);
+    caller *both[] = {run(), run()};
+    assert_int_equal(stub(0)->requests.size(), 1);
+    for (caller *c : both)
+        upstream_call_cancel(&c->call); // the one that waits, and one that is over
+    stub(0)->does = stub_does::answer;
+    for (int i = 0; i < 4; i++)
+        assert_ok(run());
+    assert_true(stub(0)->requests.size() >= 2);
+    assert_false(status().find("\"down\"") != std::string::npos);
+}
+
 void test_max_fails_counts_within_its_window(void **) {
     add_server(&stub(0)->at)->max_fails = 3;
     stub(0)->with = "garbage\r\n\r\n";
@@ -397,6 +416,7 @@ int main() {
         TEST(test_refused_goes_to_the_next),
         TEST(test_back_after_fail_timeout),
         TEST(test_one_trial_at_a_time),
+        TEST(test_a_trial_that_is_left_is_the_next_calls),
         TEST(test_max_fails_counts_within_its_window),
         TEST(test_a_failure_in_one_worker_holds_for_all),
         TEST(test_all_out_is_tried_all_the_same),
