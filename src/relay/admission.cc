@@ -194,7 +194,9 @@ static void answered(exchange *x, bool keep_alive) {
 // A module has answered the request itself (a CORS preflight).
 static void answer_empty(exchange *x, int status) {
     conn *c = x->on;
-    bool keep_alive = x->request.keep_alive && !x->request.chunked && !x->request.content_length;
+    // Many may come in one read, and nothing is written before the end of the turn.
+    bool room = conn_queued(c) <= c->send_queue / 2;
+    bool keep_alive = room && x->request.keep_alive && !x->request.chunked && !x->request.content_length;
     buffer *out = &c->on->scratch;
     buffer_clear(out);
     buffer_printf(out, "HTTP/1.1 %d %s\r\n%s%s", status, http1_reason(status),

@@ -133,7 +133,8 @@ struct relay_settings {
     int64_t max_message;     // bytes of one broadcast: [broker] max_message
 };
 
-// The route of a (normalised) path and host. Longest path prefix wins (at a '/' boundary), then one with a host. Null
+// The route of a (normalised) path and host. Longest path prefix wins (at a '/' or ';' boundary; '/'s that follow each
+// other count as one), then one with a host, which is compared without port and without a dot at its end. Null
 // where none fits; *other_host then tells whether one with another host would have (421 instead of 404).
 const route *route_find(const relay_settings *s, std::string_view path, std::string_view host, bool *other_host);
 // The route's upstream, or null.

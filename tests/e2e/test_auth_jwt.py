@@ -248,7 +248,7 @@ def test_a_token_for_the_next_hours(start, key):
 def test_routes_that_take_no_token(start):
     server = start("[route /ws]\n")
     answer = renew(server.open_json("/ws"), "x.y.z")
-    assert answer["type"] == "error" and answer["code"] in (400, 403)
+    assert answer["type"] == "error" and answer["code"] == 501
 
 
 # With a backend.

@@ -157,3 +157,21 @@ def test_a_body_behind_an_answer_to_head(start, backends):
         a.read_answer("HEAD")
         if answer.status != 200:
             b = connect(server.address())
+
+
+def test_a_flood_of_preflights(start, backends):
+    """Belfry answers them itself, as many as it has room for; then it says that it closes, and resets nothing."""
+    backend = backends(serve(lambda r: response(b"reached")))
+    server = start("[belfry]\nworkers = 1\n" + proxy_config(backend, route="origin = https://a.example, none"))
+    fields = [("Origin", "https://a.example"), ("Access-Control-Request-Method", "PUT")]
+    with connect(server.address()) as c:
+        assert c.ask("OPTIONS", "/", None, fields).status == 204
+        flood = request("OPTIONS", "/", None, fields) * 5000
+        threading.Thread(target=c.send, args=(flood,), daemon=True).start()
+        answers = [c.read_answer()]
+        while answers[-1].get("Connection") is None:
+            answers.append(c.read_answer())
+        assert {a.status for a in answers} == {204} and len(answers) > 10
+        assert answers[-1].get("Connection") == "close"
+        assert c.at_end()
+    assert backend.requests == []
