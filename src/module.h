@@ -241,9 +241,10 @@ struct belfry_host {
     /* What sticky hashing goes by for this client. Handshake. What is behind the first 255 bytes does not count. */
     void (*set_sticky_key)(const struct belfry_call *call, struct belfry_text key);
 
-    /* Starts the route's connect hook: return BELFRY_WAIT after it; the host takes over the hook's answer and goes on
-     * itself (pass, or the backend's own refusal). 0: the route has no hook, or it was asked already: nothing was
-     * started. In the handshake hook alone. */
+    /* Has the route's connect hook asked as soon as every module has passed: return BELFRY_WAIT (or PASS) after it. The
+     * modules behind still come first, since one of them may refuse the client, or say which server it sticks to; then
+     * the host takes over the hook's answer, or passes the backend's refusal on. 0: the route has no hook, or another
+     * module has said so already. In the handshake hook alone. */
     int (*ask_backend)(const struct belfry_call *call);
     /* Ends a wait with BELFRY_PASS or BELFRY_DENY; the verdict (null: all default) is copied, its reason as well. It is
      * carried out in a later turn of the worker: it may come before the hook has returned BELFRY_WAIT. Any thread. */

@@ -65,7 +65,7 @@ struct config {
     struct broker_settings link; // made from `broker`
     uint32_t worker_count;       // made from core.workers
     std::vector<config_error> errors;
-    std::vector<config_error> warnings;
+    std::vector<config_error> warnings; // what is allowed, but hardly meant for production
 };
 
 // The rows of all sections; modules bring more.

@@ -4,6 +4,8 @@
 #include "main/config_upstream.h"
 #include "net/address.h"
 #include "proto/room_name.h"
+#include "relay/balancer.h"
+#include "relay/notify.h"
 #include "relay/shard.h"
 
 #include <sched.h>
@@ -17,7 +19,8 @@ struct checking {
     const config_places *places;
 };
 
-static void complain(checking *c, const std::string &section, const char *option, const std::string &text) {
+// The option's line, else the section's, else the file.
+static config_error placed(const checking *c, const std::string &section, const char *option, const std::string &text) {
     const config_place *place = &c->whole;
     auto at = c->places->find(section);
     if (at != c->places->end()) place = &at->second;
@@ -25,7 +28,15 @@ static void complain(checking *c, const std::string &section, const char *option
         at = c->places->find(section + "\n" + option);
         if (at != c->places->end()) place = &at->second;
     }
-    c->out->errors.push_back({place->file, place->line, (option ? std::string(option) + ": " : std::string()) + text});
+    return {place->file, place->line, (option ? std::string(option) + ": " : std::string()) + text};
+}
+
+static void complain(checking *c, const std::string &section, const char *option, const std::string &text) {
+    c->out->errors.push_back(placed(c, section, option, text));
+}
+
+static void warn(checking *c, const std::string &section, const char *option, const std::string &text) {
+    c->out->warnings.push_back(placed(c, section, option, text));
 }
 
 static void check_core(checking *c) {
@@ -99,13 +110,12 @@ static std::string check_template(const std::string &pattern) {
     return "";
 }
 
-static constexpr size_t servers_max = 64; // of one upstream: a call's tried servers are one word
-
 static void check_upstream(checking *c, upstream_settings *u) {
     std::string section = "upstream " + u->name;
     bool tls = false;
     if (u->server.empty()) complain(c, section, nullptr, "[" + section + "] has no server");
-    if (u->server.size() > servers_max) complain(c, section, "server", "more than 64 servers");
+    if (u->server.size() > balancer_servers_max)
+        complain(c, section, "server", "more than " + std::to_string(balancer_servers_max) + " servers");
     for (const std::string &line : u->server) {
         server_settings server;
         error e;
@@ -125,9 +135,7 @@ static void check_upstream(checking *c, upstream_settings *u) {
     error e;
     u->tls = tls_client_new(u->tls_ca.empty() ? nullptr : u->tls_ca.c_str(), u->tls_verify, &e);
     if (!u->tls) return complain(c, section, "tls_ca", e.text);
-    if (!u->tls_verify)
-        c->out->warnings.push_back(
-            {c->whole.file, 0, "[" + section + "] tls_verify = no: the backend could be anybody"});
+    if (!u->tls_verify) warn(c, section, "tls_verify", "no: the backend could be anybody");
 }
 
 static void bind_upstream(checking *c, const std::string &section, route *r) {
@@ -150,14 +158,15 @@ static void bind_upstream(checking *c, const std::string &section, route *r) {
 }
 
 static void check_notify(checking *c, const std::string &section, route *r) {
-    static const char *const names[] = {"connected", "disconnected", "joined", "left", "occupied", "vacated"};
-    static constexpr size_t count = sizeof names / sizeof *names;
+    const char *names[notify_type_count];
+    for (int i = 0; i < notify_type_count; i++)
+        names[i] = notify_type_name(static_cast<notify_type>(i));
     for (const std::string &name : r->notify) {
         uint32_t bit = 0;
-        for (size_t i = 0; i < count; i++)
+        for (int i = 0; i < notify_type_count; i++)
             if (name == names[i]) bit = 1u << i;
         r->notify_bits |= bit;
-        const char *nearest = bit ? nullptr : nearest_name(name, names, count);
+        const char *nearest = bit ? nullptr : nearest_name(name, names, notify_type_count);
         if (!bit)
             complain(c, section, "notify",
                      "unknown \"" + name + "\"" + (nearest ? std::string("; did you mean \"") + nearest + "\"?" : ""));
@@ -206,6 +215,7 @@ static void check_broker(checking *c) {
     tls_context *tried = tls_client_new(o->tls_ca.empty() ? nullptr : o->tls_ca.c_str(), o->tls_verify, &e);
     if (!tried) return complain(c, "broker", "tls_ca", e.text);
     tls_unref(tried);
+    if (!o->tls_verify) warn(c, "broker", "tls_verify", "no: Redis could be anybody");
 }
 
 static void check_control(checking *c) {

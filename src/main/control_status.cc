@@ -64,10 +64,22 @@ static void write_counters(const counters *n, buffer *out) {
 }
 
 static void write_hooks(const edge_counters *n, const notify_counters *events, buffer *out) {
-    buffer_printf(out, ",\"hooks\":{\"calls\":%llu,\"failures\":%llu,\"refusals\":%llu,\"ms\":%llu}", big(n->hook_calls),
-                  big(n->hook_failures), big(n->hook_refusals), big(n->hook_ms));
+    buffer_printf(out, ",\"hooks\":{\"calls\":%llu,\"failures\":%llu,\"refusals\":%llu,\"ms\":%llu}",
+                  big(n->hook_calls), big(n->hook_failures), big(n->hook_refusals), big(n->hook_ms));
     buffer_printf(out, ",\"notify\":{\"sent\":%llu,\"retried\":%llu,\"dropped\":%llu,\"spooled\":%llu}",
                   big(events->sent), big(events->retried), big(events->dropped), big(events->spooled));
+}
+
+static void write_proxy(const edge_counters *n, buffer *out) {
+    buffer_printf(out, ",\"proxy\":{\"requests\":%llu,\"answers\":{\"none\":%llu", big(n->requests),
+                  big(n->answers[0]));
+    for (int status_class = 1; status_class <= 5; status_class++)
+        buffer_printf(out, ",\"%dxx\":%llu", status_class, big(n->answers[status_class]));
+    buffer_printf(out,
+                  "},\"request_bytes\":%llu,\"response_bytes\":%llu,\"tunnels\":%llu,\"published\":%llu,"
+                  "\"publish_failures\":%llu}",
+                  big(n->request_bytes), big(n->response_bytes), big(n->tunnels), big(n->published),
+                  big(n->publish_failures));
 }
 
 static void write_broker(const control_api *a, buffer *out) {
@@ -134,6 +146,7 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
     buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu",
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
+    write_proxy(&sum.count.edge, out);
     write_hooks(&sum.count.edge, &sum.notify, out);
     write_broker(a, out);
     write_memory(&sum, out);

@@ -219,6 +219,11 @@ static void destroy(daemon *d) {
     loop_free(d->loop);
 }
 
+// FILE:LINE: text, or FILE: text where it is about all of it.
+static std::string line_of(const config_error *e) {
+    return e->file + (e->line ? ":" + std::to_string(e->line) : "") + ": " + e->text;
+}
+
 static int run(config *settings) {
     error e;
     const core_options *core = &settings->core;
@@ -227,6 +232,8 @@ static int run(config *settings) {
         return 1;
     }
     log_info("belfry %s starting, %u workers", PACKAGE_VERSION, settings->worker_count);
+    for (const config_error &w : settings->warnings)
+        log_warn("%s", line_of(&w).c_str());
     raise_descriptor_limit(core->max_connections);
     hash_init(0);
     node_id_init();
@@ -283,10 +290,7 @@ static int with_config(const char *file, bool test, bool show) {
     chain_set_version(PACKAGE_VERSION);
     if (!config_load(file, &settings)) {
         for (const config_error &e : settings.errors)
-            if (e.line)
-                fprintf(stderr, "%s:%d: %s\n", e.file.c_str(), e.line, e.text.c_str());
-            else
-                fprintf(stderr, "%s: %s\n", e.file.c_str(), e.text.c_str());
+            fprintf(stderr, "%s\n", line_of(&e).c_str());
         code = 1;
     } else if (show) {
         buffer out = {};
@@ -294,6 +298,8 @@ static int with_config(const char *file, bool test, bool show) {
         code = print(&out);
         buffer_free(&out);
     } else if (test) {
+        for (const config_error &w : settings.warnings)
+            fprintf(stderr, "%s\n", line_of(&w).c_str());
         printf("%s: ok\n", file);
     } else {
         code = run(&settings);

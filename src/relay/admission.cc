@@ -223,13 +223,17 @@ static void deny(exchange *x, const chain_verdict *v) {
                      extra);
 }
 
-static bool ask_backend(exchange *x);
+static void connect_answered(hook_call *h, const hook_outcome *o);
 
-// All modules have passed.
+// All modules have passed. The connect hook comes behind them: only now is known which server the client sticks to, and
+// nobody asks a backend about a client that a module refuses.
 static void proceed(exchange *x) {
     conn *c = x->on;
-    if (x->kind == BELFRY_WEBSOCKET && c->route->connect_hook == asks_always && !x->asked) {
-        if (ask_backend(x)) return start_asking(c);
+    bool always = x->kind == BELFRY_WEBSOCKET && c->route->connect_hook == asks_always && !c->route->hook.empty();
+    if ((x->to_ask || always) && !x->asked) {
+        x->asked = true;
+        start_asking(c);
+        return hook_connect(x, connect_answered);
     }
     chain_verdict v = {};
     if (chain_admitted(x, &v) == chain_result::deny) return deny(x, &v);
@@ -288,17 +292,12 @@ static void connect_answered(hook_call *h, const hook_outcome *o) {
     if (o->status != 200)
         return admission_refuse(c, o->status, refuse_backend, o->why, o->status == 503 ? "Retry-After: 1\r\n" : "");
     take_answer(c, &o->answer);
-    if (x->waiting)
-        chain_resume(x, chain_result::pass, nullptr);
-    else
-        proceed(x);
+    proceed(x);
 }
 
 static bool ask_backend(exchange *x) {
-    if (x->on->route->hook.empty() || x->asked) return false;
-    x->asked = true;
-    hook_connect(x, connect_answered);
-    return true;
+    if (x->on->route->hook.empty() || x->to_ask) return false;
+    return x->to_ask = true;
 }
 
 static void refuse_exchange(exchange *x, int status, refuse_reason reason, view why, view extra) {

@@ -48,8 +48,7 @@ void chain_call_begin(chain_call *k, conn *c, exchange *x) {
     k->call.wall_ms = c->on->loop->clock.wall_ms;
     k->on = c;
     k->x = x;
-    k->asked = false;
-    k->renewing = false;
+    k->handshake = k->asked = k->renewing = false;
     k->scratch = nullptr;
     if (!x) return;
     fill_request(&k->request, x);
@@ -150,8 +149,10 @@ static bool block_of_no_use(const conn *c) {
 static chain_result call_handshake(chain_call *k, const struct belfry_module *m, chain_verdict *v) {
     struct belfry_verdict said = {};
     said.size = sizeof said;
+    k->handshake = true;
+    k->asked = false;
     enum belfry_verdict_type type = m->handshake(&k->call, &said);
-    if (k->asked && type == BELFRY_PASS) type = BELFRY_WAIT; // the backend was asked: its answer decides
+    if (k->asked && type == BELFRY_WAIT) type = BELFRY_PASS; // the backend decides, behind all modules
     chain_result result = chain_take(type, &said, m, v);
     if (k->x->kind != BELFRY_HTTP && !status_fits(v->status, false)) v->status = 403;
     return result;
@@ -176,7 +177,7 @@ chain_result chain_handshake(exchange *x, chain_verdict *v) {
         chain_call_end(&k);
         if (result != chain_result::wait) continue;
         x->waiting = true;
-        block->awaiting = k.asked ? 0 : serial; // after ask_backend the host itself resumes
+        block->awaiting = serial;
     }
     return result;
 }
@@ -204,16 +205,6 @@ chain_result chain_admitted(exchange *x, chain_verdict *v) {
         x->on->modules = nullptr;
     }
     return result;
-}
-
-void chain_resume(exchange *x, chain_result result, const chain_verdict *v) {
-    if (!x->waiting || result == chain_result::wait) return;
-    x->waiting = false;
-    if (x->on->modules) static_cast<chain_block *>(x->on->modules)->awaiting = 0;
-    chain_verdict own = {};
-    if (v) own = *v;
-    if (result == chain_result::pass) result = chain_handshake(x, &own);
-    if (result != chain_result::wait) x->events->chained(x, result, &own);
 }
 
 // ---------------------------------------------------------------- publishes, tokens, the end
@@ -339,6 +330,13 @@ void chain_queue_resume(module_resume *r) {
                   static_cast<unsigned long long>(held));
 }
 
+static void end_wait(exchange *x, chain_result result, chain_verdict *v) {
+    x->waiting = false;
+    static_cast<chain_block *>(x->on->modules)->awaiting = 0;
+    if (result == chain_result::pass) result = chain_handshake(x, v);
+    if (result != chain_result::wait) x->events->chained(x, result, v);
+}
+
 static void carry_out(shard *s, module_resume *r) {
     auto slot = static_cast<uint32_t>(r->ticket.word[0] >> 32) & 0xffffff;
     auto serial = static_cast<uint32_t>(r->ticket.word[0]);
@@ -350,7 +348,7 @@ static void carry_out(shard *s, module_resume *r) {
     r->verdict.module = s->settings->modules[by - 1].module->name;
     if (block->wait) return chain_message_resume(c, r->result, &r->verdict);
     if (c->exchange->kind != BELFRY_HTTP && !status_fits(r->verdict.status, false)) r->verdict.status = 403;
-    chain_resume(c->exchange, r->result, &r->verdict);
+    end_wait(c->exchange, r->result, &r->verdict);
 }
 
 void chain_run_resumes(shard *s) {

@@ -51,9 +51,6 @@ struct chain_waiter {
 // (request null) or without. Harmless where no chain ran.
 void chain_close(conn *c);
 
-// A wait ends from inside: the connect hook's answer. Never from within ask_backend.
-void chain_resume(exchange *x, chain_result result, const chain_verdict *v);
-
 // The worker's: its modules' worker state; the resumes that came meanwhile, once a turn. From start to stop tickets of
 // this worker are good. Resumes that came too late find nobody, which is no error.
 void chain_worker_start(shard *s);

@@ -38,7 +38,8 @@ struct chain_call {
     struct belfry_call call; // first: the host's functions get its address
     conn *on;                // borrowed
     exchange *x;             // borrowed; null but at handshake and admitted
-    bool asked;              // the connect hook, in this call
+    bool handshake;          // it is the handshake hook's
+    bool asked;              // it wants the connect hook to be asked
     bool renewing;           // the hook is renew
     chain_scratch *scratch;  // owned
     struct belfry_request request;

@@ -200,7 +200,7 @@ static void host_set_sticky_key(const struct belfry_call *call, struct belfry_te
 
 static int host_ask_backend(const struct belfry_call *call) {
     chain_call *k = call_of(call);
-    if (!k->x || !k->x->events->ask_backend(k->x)) return 0;
+    if (!k->handshake || !k->x->events->ask_backend(k->x)) return 0;
     k->asked = true;
     return 1;
 }

@@ -41,7 +41,7 @@ enum drop_reason : uint8_t {
     drop_pong,          // a Ping answered by a later Pong (RFC 6455 section 5.5.3)
     drop_oversized,     // a frame larger than the client's whole send_queue
     drop_no_right,      // a raw client's frame for which no joined room lets it publish
-    drop_rate,          // a client's message above its limits, with on_limit = drop
+    drop_rate,          // a client's message that a module refused: above its limits, mostly
     drop_hook,          // a client's message that the backend did not take
     drop_reason_count
 };

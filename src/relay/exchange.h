@@ -34,9 +34,10 @@ struct chain_verdict {
 
 // What lower nouns tell the one that leads the exchange (admission.cc): upward calls without upward includes.
 struct exchange_events {
-    // The chain's wait is over (from the worker's turn, or the connect hook's answer).
+    // The chain's wait is over (from the worker's turn).
     void (*chained)(exchange *x, chain_result result, const chain_verdict *v);
-    // Asks the route's connect hook; its answer ends the chain's wait. False: the route has none.
+    // The route's connect hook is to be asked, once all modules have passed. False: the route has none, or it was said
+    // before.
     bool (*ask_backend)(exchange *x);
     // Refuses the request as a whole HTTP answer: logged, counted; the connection lingers, the exchange is freed.
     // `extra`: field lines or empty.
@@ -58,7 +59,8 @@ struct exchange {
     bool secure;  // https at the client's end
     bool waiting; // for host->resume
     bool chained; // the first module's handshake was called: close is due
-    bool asked;   // the connect hook was
+    bool to_ask;  // a module wants the connect hook to be asked
+    bool asked;   // it was
     bool has_sticky;
     uint8_t sticky_size;
     uint32_t next_module;  // the chain goes on here

@@ -29,19 +29,6 @@ void hook_signature(view secret, view id, uint64_t timestamp, view body, char ou
     base64_encode(view(reinterpret_cast<const char *>(mac), sizeof mac), out + 3);
 }
 
-// The server's own name: the client's Host says nothing about who is asked here.
-static void write_host(const upstream_call *call, buffer *out) {
-    const upstream_settings *u = upstream_settings_of(call->of);
-    const server_settings *s = call->server->shared->settings;
-    if (!u->tls_name.empty()) return buffer_append(out, u->tls_name);
-    if (s->unix) return buffer_append(out, "localhost");
-    bool literal = s->host.find(':') != std::string::npos && s->host[0] != '['; // IPv6
-    if (literal) buffer_append_char(out, '[');
-    buffer_append(out, s->host);
-    if (literal) buffer_append_char(out, ']');
-    if (s->port != (s->tls ? 443 : 80)) buffer_printf(out, ":%u", s->port);
-}
-
 static void ready(upstream_call *call) {
     hook_post *p = BELFRY_CONTAINER_OF(call, hook_post, call);
     uint64_t now = p->on->loop->clock.wall_ms / 1000; // each attempt's own: a receiver refuses old ones
@@ -49,7 +36,8 @@ static void ready(upstream_call *call) {
     buffer_append(&head, "POST ");
     buffer_append(&head, p->way->hook);
     buffer_append(&head, " HTTP/1.1\r\nHost: ");
-    write_host(call, &head);
+    // The server's own name: the client's Host says nothing about who is asked here.
+    upstream_host(upstream_settings_of(call->of), call->server->shared->settings, &head);
     buffer_printf(&head, "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nAccept: application/json\r\n",
                   p->body.size);
     buffer_printf(&head, "X-Request-Id: %s\r\nUser-Agent: Belfry\r\n", p->id);

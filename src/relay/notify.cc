@@ -119,12 +119,21 @@ static void go_on(spool *s) {
 
 // Commands in the answer are welcome here, too; there is nobody to disconnect and no state to keep.
 static void read_answer(spool *s) {
+    static log_limit limit = {.burst = 2};
+    uint64_t held = 0;
     buffer scratch = {};
     hook_answer a;
     error e;
     view body = buffer_view(&s->post.answer);
     if (body.empty()) return;
-    if (hook_answer_parse(s->of->on->reader, body, &a, &scratch, &e)) hook_commands(s->of->on, &a);
+    if (hook_answer_parse(s->of->on->reader, body, &a, &scratch, &e)) {
+        hook_commands(s->of->on, &a);
+    } else { // the events are taken all the same
+        s->of->on->count.edge.hook_failures++;
+        if (log_limit_pass(&limit, &held))
+            log_warn("notify: %s: the backend's answer is malformed: %s (%llu more not shown)", s->way->path.c_str(),
+                     e.text, static_cast<unsigned long long>(held));
+    }
     buffer_free(&scratch);
 }
 

@@ -35,14 +35,12 @@ static bool expects_the_unknown(const http1_request *q) {
 static objection object(const exchange *x) {
     const http1_request *q = &x->request;
     auto most = static_cast<uint64_t>(x->on->route->max_body);
-    if (q->method == "CONNECT" || q->method == "TRACE")
-        return {405, refuse_method_not_allowed, "this method is not proxied", allow};
+    if (q->method == "TRACE") return {405, refuse_method_not_allowed, "this method is not proxied", allow};
     if (const char *why = http1_forward_refuse(q)) return {400, refuse_bad_request, why};
     if (expects_the_unknown(q))
         return {417, refuse_bad_request, "the only expectation that can be met is 100-continue"};
     if (most && q->has_content_length && q->content_length > most)
         return {413, refuse_too_large, "the body is larger than max_body"};
-    if (x->on->route->upstream_index < 0) return {502, refuse_backend, "the route has no upstream"};
     return {};
 }
 

@@ -1,7 +1,6 @@
 // Look-ups in the immutable settings. Any thread.
 #include "relay/settings.h"
 
-#include "base/bytes.h"
 #include "proto/room_name.h"
 
 namespace belfry {
@@ -54,6 +53,16 @@ const route *route_find(const relay_settings *s, view path, view host, bool *oth
 
 const upstream_settings *route_upstream(const relay_settings *s, const route *r) {
     return r->upstream_index < 0 ? nullptr : &s->upstreams[static_cast<size_t>(r->upstream_index)];
+}
+
+void upstream_host(const upstream_settings *u, const server_settings *s, buffer *out) {
+    if (!u->tls_name.empty()) return buffer_append(out, u->tls_name);
+    if (s->unix) return buffer_append(out, "localhost");
+    bool literal = s->host.find(':') != std::string::npos && s->host[0] != '['; // IPv6
+    if (literal) buffer_append_char(out, '[');
+    buffer_append(out, s->host);
+    if (literal) buffer_append_char(out, ']');
+    if (s->port != (s->tls ? 443 : 80)) buffer_printf(out, ":%u", s->port);
 }
 
 const room_rule *room_rule_find(const relay_settings *s, view name) {

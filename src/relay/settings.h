@@ -2,6 +2,7 @@
 // field is one option row) and hands them out as an immutable snapshot; a reload makes a new one beside it.
 #pragma once
 
+#include "base/bytes.h"
 #include "base/ip.h"
 #include "base/options.h"
 #include "net/tls.h"
@@ -139,6 +140,8 @@ struct relay_settings {
 const route *route_find(const relay_settings *s, std::string_view path, std::string_view host, bool *other_host);
 // The route's upstream, or null.
 const upstream_settings *route_upstream(const relay_settings *s, const route *r);
+// Appends the Host field that Belfry's own calls to the server carry: tls_name, else the server's name and port.
+void upstream_host(const upstream_settings *u, const server_settings *s, buffer *out);
 // The rule of a room's name, or null: the backend's alone.
 const room_rule *room_rule_find(const relay_settings *s, std::string_view name);
 

@@ -12,8 +12,7 @@ struct server_check {
     shared_server *of; // borrowed
     http_link link;
     deadline next, limit; // of the next check; of the one that runs
-    std::string host;
-    uint32_t turn; // through the addresses
+    uint32_t turn;        // through the addresses
     uint8_t failures;
 };
 
@@ -62,7 +61,7 @@ static void on_connected(http_link *l) {
     buffer_append(&head, "GET ");
     buffer_append(&head, settings_of(c)->health_check);
     buffer_append(&head, " HTTP/1.1\r\nHost: ");
-    buffer_append(&head, c->host);
+    upstream_host(settings_of(c), c->of->settings, &head);
     buffer_append(&head, "\r\nUser-Agent: belfry\r\nConnection: close\r\n\r\n");
     http_link_begin(l, "GET");
     http_link_send(l, frame_copy(buffer_view(&head)));
@@ -108,9 +107,7 @@ static void begin(deadline *d) {
 
 server_check *server_check_new(shared_server *s) {
     auto *c = new server_check{};
-    const server_settings *o = s->settings;
     c->of = s;
-    c->host = o->unix ? "localhost" : o->text;
     deadline_init(&c->next, begin);
     deadline_init(&c->limit, on_limit);
     // The first ones come at once: a server that was dead before the start is known after two of them.

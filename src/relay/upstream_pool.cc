@@ -1,8 +1,6 @@
 // Servers, links and the choice among them, for one worker. On its thread.
 #include "relay/upstream_pool.h"
 
-#include "base/hash.h"
-
 #include <bit>
 
 namespace belfry {
@@ -48,18 +46,6 @@ static int next_in_turn(upstream *u, uint64_t among, uint64_t now) {
     return best;
 }
 
-// A server that starts slowly takes that share of its own keys, the rest goes where it went while the server was out.
-static int next_by_ring(const upstream *u, uint32_t hash, uint64_t among, uint64_t now) {
-    const balancer_ring *ring = (among & u->primary) != 0 ? u->shared->primary : u->shared->backup;
-    uint64_t left = among;
-    for (;;) {
-        const int i = balancer_ring_pick(ring, hash, ~left);
-        if (i < 0) return balancer_ring_pick(ring, hash, ~among); // all of them are starting
-        if (random_below(1000) < server_ramp(u->servers[i].shared, now)) return i;
-        left &= ~(uint64_t{1} << i);
-    }
-}
-
 int upstream_pick(upstream *u, upstream_call *c) {
     const uint64_t now = now_of(u);
     for (uint64_t left = ~c->tried;;) {
@@ -73,8 +59,8 @@ int upstream_pick(upstream *u, upstream_call *c) {
             if (!good) good = not_sick(u, u->backup & left);
         }
         if (!good) return -1;
-        const int i =
-            c->has_key ? next_by_ring(u, static_cast<uint32_t>(c->hash), good, now) : next_in_turn(u, good, now);
+        const int i = c->has_key ? upstream_server_of_key(u->shared, static_cast<uint32_t>(c->hash), good, now)
+                                 : next_in_turn(u, good, now);
         bool trial = false;
         if (server_enter(u->servers[i].shared, now, forced, &trial)) {
             c->trial = trial;

@@ -146,6 +146,33 @@ uint32_t server_ramp(const shared_server *s, uint64_t now) {
     return std::max(share, ramp_min);
 }
 
+// ---------------------------------------------------------------- sticky hashing
+
+// Which thousandth of the keys this one is of, for this server: by MurmurHash3's finaliser, since neighbours on the
+// ring share most of a CRC's bits.
+static uint32_t thousandth(uint32_t hash, int server) {
+    uint32_t h = hash + static_cast<uint32_t>(server + 1) * 0x9e3779b9u;
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    return (h ^ (h >> 16)) % 1000;
+}
+
+// What a starting server does not take yet goes where it went while that was out.
+static int pick_ramped(const upstream_shared *u, const balancer_ring *ring, uint32_t hash, uint64_t among,
+                       uint64_t now) {
+    for (uint64_t left = among;;) {
+        const int i = balancer_ring_pick(ring, hash, ~left);
+        if (i < 0) return balancer_ring_pick(ring, hash, ~among); // all of them are starting
+        if (thousandth(hash, i) < server_ramp(&u->servers[i], now)) return i;
+        left &= ~(uint64_t{1} << i);
+    }
+}
+
+int upstream_server_of_key(const upstream_shared *u, uint32_t hash, uint64_t among, uint64_t now) {
+    const int i = pick_ramped(u, u->primary, hash, among, now);
+    return i >= 0 ? i : pick_ramped(u, u->backup, hash, among, now);
+}
+
 // ---------------------------------------------------------------- life
 
 upstream_shared *upstream_shared_new(loop *main_loop, wheel *deadlines, const upstream_settings *settings) {

@@ -66,6 +66,10 @@ void server_back(shared_server *s, uint64_t now);
 // The share of its weight that slow_start gives it, in thousandths: 10 to 1,000.
 uint32_t server_ramp(const shared_server *s, uint64_t now);
 
+// The server among these (bits) that sticky hashing names for the key's hash, primary ones before backups; -1: none. Of
+// a server that starts slowly, each key takes one moment to move to it: none goes to and fro. Any thread.
+int upstream_server_of_key(const upstream_shared *u, uint32_t hash, uint64_t among, uint64_t now);
+
 // ---- the active checks, main thread; upstream_health.cc.
 server_check *server_check_new(shared_server *s);
 void server_check_free(server_check *c);

@@ -61,14 +61,12 @@ static void write_server(const upstream_shared *u, uint32_t i, uint64_t now, buf
     buffer_append(out, "]}");
 }
 
-// As a worker would choose, but that a trial is not taken and slow start not rolled for.
+// As a worker would choose, but that no trial is begun.
 static int server_of_key(const upstream_shared *u, view key, uint64_t now) {
-    uint64_t excluded = 0;
+    uint64_t good = 0;
     for (uint32_t i = 0; i < u->count; i++)
-        if (u->servers[i].settings->down || server_out(&u->servers[i], now)) excluded |= uint64_t{1} << i;
-    const uint32_t hash = balancer_key_hash(key);
-    const int i = balancer_ring_pick(u->primary, hash, excluded);
-    return i >= 0 ? i : balancer_ring_pick(u->backup, hash, excluded);
+        if (!u->servers[i].settings->down && !server_out(&u->servers[i], now)) good |= uint64_t{1} << i;
+    return upstream_server_of_key(u, balancer_key_hash(key), good, now);
 }
 
 void upstream_status_write(const upstream_shared *u, const view *key, buffer *out) {

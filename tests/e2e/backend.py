@@ -6,6 +6,7 @@
 
 import contextlib
 import socket
+import ssl
 import threading
 
 from http1 import Ended, Stream
@@ -74,6 +75,22 @@ class Backend:
 
     def __exit__(self, *_):
         self.stop()
+
+
+class TlsBackend(Backend):
+    """The same over TLS. `names` are those that clients have asked for by SNI."""
+
+    def __init__(self, script, certificate):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.chain, certificate.key)
+        context.sni_callback = lambda _, name, __: self.names.append(name)
+        self.names = []
+
+        def secured(stream):
+            stream.sock = context.wrap_socket(stream.sock, server_side=True)
+            script(stream)
+
+        super().__init__(secured)
 
 
 def proxy_config(*backends, route="", upstream="", listener=""):

@@ -1,6 +1,7 @@
 """Hooks (contracts section 7): every event with a real backend; order, time-outs, repetition, commands, refusals."""
 
 import base64
+import contextlib
 import json
 import re
 import threading
@@ -119,6 +120,20 @@ def test_a_client_that_leaves_while_the_backend_thinks(server, backend):
     go.set()
     backend.answers["connect"] = None
     server.open_json("/ws")
+
+
+def test_all_hooks_of_a_client_go_to_its_server(start):
+    """The first one, too, whichever module asks for it."""
+    with contextlib.ExitStack() as stack:
+        backends = [stack.enter_context(HookBackend(call={"data": 1})) for _ in range(3)]
+        server = start(hook_config(*backends, route=BACKEND_AUTH, upstream="sticky = cookie:session\n"))
+        for i in range(12):
+            client = server.client()
+            client.open("/ws", protocols=["belfry.v1.json"], add=[("Cookie", f"session=key-{i}")])
+            conn = client.receive_json()["conn"]
+            ask(client, type="call", id=1, method="m", data=1)
+            asked = [[call.body["event"] for call in b.calls if call.body["conn"] == conn] for b in backends]
+            assert sorted(asked) == [[], [], ["connect", "call"]]
 
 
 # Events of a session.

@@ -345,6 +345,26 @@ def test_fields_of_answers(proxy):
     assert sorted(answer.names()) == ["content-length", "date", "server"]
 
 
+# What is counted.
+
+
+def test_counters(proxy):
+    """GET /v1/status tells of requests, of answers by class, of those that no backend gave, and of bytes."""
+    client, backend, server = proxy(serve(lambda r: response(b"12345", int(r.target[1:]))))
+    with client() as c:
+        for status in (200, 201, 302, 404, 503):
+            c.ask("POST", f"/{status}", b"123")
+        backend.stop()
+        assert c.ask("POST", "/200", b"123").status == 502
+    counted = server.status()["proxy"]
+    assert counted == {
+        "requests": 6, "answers": {"none": 1, "1xx": 0, "2xx": 2, "3xx": 1, "4xx": 1, "5xx": 1},
+        "request_bytes": counted["request_bytes"], "response_bytes": 25, "tunnels": 0, "published": 0,
+        "publish_failures": 0,
+    }  # fmt: skip
+    assert 15 <= counted["request_bytes"] <= 18
+
+
 # Connections.
 
 

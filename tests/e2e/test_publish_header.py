@@ -53,6 +53,7 @@ def published(start):
 
 def failures(server, count):
     wait_until(lambda: len(server.find_log("not published")) >= count, lambda: server.log()[-2000:])
+    assert server.status()["proxy"]["publish_failures"] >= count
 
 
 def test_a_body_is_published(published):

@@ -7,7 +7,9 @@ import time
 import pytest
 
 import ws
+from backend import Backend, proxy_config
 from belfry import wait_until
+from http1 import connect, request, response
 
 CONFIG = """
 [route /ws]
@@ -65,6 +67,38 @@ def test_nobody_connects_while_stopping(start):
     wait_until(refused, "the listener is closed")
     server.close_clients()
     assert server.process.wait(10) == 0
+
+
+def test_a_proxied_request_under_way_is_answered(start):
+    """The answer comes whole and ends the connection; one that idles between two requests ends at once."""
+    asked, go = threading.Event(), threading.Event()
+
+    def script(stream):
+        while (question := stream.read_request()) is not None:
+            stream.backend.requests.append(question)
+            if question.target == "/slow":
+                asked.set()
+                assert go.wait(20)
+            stream.send(response(b"whole" * 50000))
+
+    with Backend(script) as backend:
+        server = start(proxy_config(backend))
+        busy, idle = connect(server.address()), connect(server.address())
+        assert idle.ask().status == 200
+        busy.send(request("GET", "/slow") + request("GET", "/behind"))
+        assert asked.wait(20)
+        server.process.send_signal(signal.SIGTERM)
+        assert idle.at_end()
+        idle.close()
+        assert server.process.poll() is None
+        go.set()
+        answer = busy.read_answer()
+        assert (answer.status, answer.body, answer.get("Connection")) == (200, b"whole" * 50000, "close")
+        assert busy.at_end()  # what came behind is not asked any more
+        busy.close()
+        assert server.process.wait(10) == 0
+        assert [r.target for r in backend.requests] == ["/", "/slow"]
+        server.check_log()
 
 
 @pytest.mark.parametrize("broker", ["memory", "redis"])

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import websockets
-from backend import Backend, proxy_config
+from backend import Backend, TlsBackend, proxy_config
 from belfry import wait_until
 from http1 import head, response
 from ws import (
@@ -355,6 +355,21 @@ def test_shutdown(tunnel):
     c.drop()
     assert server.process.wait(10) == 0
     server.check_log()
+
+
+def test_a_backend_behind_tls(start, certificate):
+    def script(stream):
+        stream.send(switch(stream.read_head()))
+        stream.send(server_frame(1, b"hello"))
+        stream.read_to_end()
+
+    with TlsBackend(script, certificate) as backend:
+        upstream = f"tls_ca = {certificate.chain}"
+        server = start(proxy_config(f"https://localhost:{backend.port}", upstream=upstream))
+        c = server.open("/")
+        assert c.receive() == ("text", "hello")
+        backend.stop()
+        assert [e for e in c.events() if e[0] == "close"][0][1] == 1014
 
 
 # Back-pressure.

@@ -366,30 +366,31 @@ void an_old_ticket_resumes_nobody(void **) {
     assert_int_equal(bench->chained, 0);
 }
 
-void the_backend_decides_once_it_was_asked(void **) {
+void the_backend_is_asked_behind_all_modules(void **) {
     use_modules({&one, &two});
     bench->has_backend = true;
     one_says.type = BELFRY_WAIT;
     one_says.hook = [](const struct belfry_call *call) { assert_true(call->host->ask_backend(call)); };
-    conn *c = connect_client();
-    exchange *x = begin_exchange(c, "");
-    assert_true(chain_handshake(x, &v) == chain_result::wait);
-    resume(last_ticket, BELFRY_PASS); // not for the module to say
-    chain_run_resumes(bench->s);
-    assert_int_equal(bench->chained, 0);
-    chain_resume(x, chain_result::pass, nullptr);
-    chain_resume(x, chain_result::pass, nullptr);
-    assert_int_equal(bench->chained, 1);
+    assert_true(chain_handshake(begin_exchange(connect_client(), ""), &v) == chain_result::pass);
     assert_string_equal(calls.c_str(), "h1 h2 ");
-    // A module that forgets to wait for it waits all the same.
+    // One that says pass has asked all the same.
     one_says.type = BELFRY_PASS;
-    conn *other = connect_client();
-    assert_true(chain_handshake(begin_exchange(other, ""), &v) == chain_result::wait);
-    // No backend: nothing was started.
+    assert_true(chain_handshake(begin_exchange(connect_client(), ""), &v) == chain_result::pass);
+    assert_int_equal(bench->asked, 2);
+    // The next module's wait is its own.
+    two_says.type = BELFRY_WAIT;
+    exchange *x = begin_exchange(connect_client(), "");
+    assert_true(chain_handshake(x, &v) == chain_result::wait);
+    assert_true(x->waiting);
+    resume(last_ticket, BELFRY_PASS);
+    chain_run_resumes(bench->s);
+    assert_int_equal(bench->chained, 1);
+    assert_true(bench->result == chain_result::pass);
+    // No backend: a wait is a wait.
     bench->has_backend = false;
+    one_says.type = BELFRY_WAIT;
     one_says.hook = [](const struct belfry_call *call) { assert_false(call->host->ask_backend(call)); };
-    conn *third = connect_client();
-    assert_true(chain_handshake(begin_exchange(third, ""), &v) == chain_result::pass);
+    assert_true(chain_handshake(begin_exchange(connect_client(), ""), &v) == chain_result::wait);
     one_says.hook = nullptr;
 }
 
@@ -602,7 +603,7 @@ int main() {
         on_bench(a_resume_may_come_before_the_wait),
         on_bench(a_denial_by_ticket_is_copied),
         on_bench(an_old_ticket_resumes_nobody),
-        on_bench(the_backend_decides_once_it_was_asked),
+        on_bench(the_backend_is_asked_behind_all_modules),
         on_bench(resumes_come_from_any_thread),
         on_bench(messages_pass),
         on_bench(a_message_waits),

@@ -164,7 +164,9 @@ void who_the_client_is(void **) {
     std::string id(view(conn_id_format(conn_id_of(c))));
     assert_string_equal(from.c_str(),
                         ("{\"conn\":\"" + id + "\",\"user\":\"ann\",\"info\":{\"name\":\"Ann\"}}").c_str());
+    bench->has_backend = true;
     body = [](const struct belfry_call *call, const struct belfry_host *h) {
+        assert_false(h->ask_backend(call)); // in the handshake hook alone
         assert_string_equal(str(call->user).c_str(), "ann");
         h->set_user(call, text("ben"));
         assert_string_equal(str(call->user).c_str(), "ann"); // the text stays until the hook returns
