@@ -121,12 +121,6 @@ ip_text ip_format(const ip *a) {
     return out;
 }
 
-view ip_network_key(const ip *a) {
-    const char *bytes = reinterpret_cast<const char *>(a->bytes);
-    if (ip_is_none(a)) return view();
-    return ip_is_v4(a) ? view(bytes + sizeof mapped_prefix, 4) : view(bytes, 8);
-}
-
 bool ip_range_parse(view text, ip_range *out, error *e) {
     if (text == "unix") {
         *out = {none, all_bits};

@@ -39,12 +39,6 @@ struct ip_text {
 };
 ip_text ip_format(const ip *a);
 
-// The bytes that a limit for each client counts by, within *a (they live as long as it): the 4 bytes of an IPv4
-// address; the first 8 of an IPv6 one, because a /64 is what one subscriber gets (RFC 6177), and who has it may use
-// 2^64 addresses. Empty for none: the peers of a unix socket aren't told apart. Keys of the two families never
-// compare equal.
-view ip_network_key(const ip *a);
-
 // The addresses whose first `bits` bits are those of `first`.
 struct ip_range {
     ip first;     // the bits behind the prefix are zero

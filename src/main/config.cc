@@ -20,6 +20,7 @@ struct section_state {
     option_values values; // of modules' options
     bool wrong;           // one of its options is
     std::map<std::string, config_place> given;
+    std::map<std::string, size_t> times; // each was given
 };
 
 struct loading {
@@ -169,6 +170,7 @@ static void on_option(void *context, const char *written, const char *name, cons
         complain(l, place, std::string(name) + ": " + e.text);
     }
     l->places[section + "\n" + name] = *place;
+    l->places[section + "\n" + name + "#" + std::to_string(s->times[name]++)] = *place;
 }
 
 static void on_error(void *context, const config_place *place, const std::string &text) {

@@ -19,20 +19,24 @@ struct checking {
     const config_places *places;
 };
 
+static constexpr size_t last = SIZE_MAX; // of an option that repeats
+
 // The option's line, else the section's, else the file.
-static config_error placed(const checking *c, const std::string &section, const char *option, const std::string &text) {
+static config_error placed(const checking *c, const std::string &section, const char *option, const std::string &text,
+                           size_t which = last) {
     const config_place *place = &c->whole;
     auto at = c->places->find(section);
     if (at != c->places->end()) place = &at->second;
     if (option) {
-        at = c->places->find(section + "\n" + option);
+        at = c->places->find(section + "\n" + option + (which == last ? "" : "#" + std::to_string(which)));
         if (at != c->places->end()) place = &at->second;
     }
     return {place->file, place->line, (option ? std::string(option) + ": " : std::string()) + text};
 }
 
-static void complain(checking *c, const std::string &section, const char *option, const std::string &text) {
-    c->out->errors.push_back(placed(c, section, option, text));
+static void complain(checking *c, const std::string &section, const char *option, const std::string &text,
+                     size_t which = last) {
+    c->out->errors.push_back(placed(c, section, option, text, which));
 }
 
 static void warn(checking *c, const std::string &section, const char *option, const std::string &text) {
@@ -116,16 +120,16 @@ static void check_upstream(checking *c, upstream_settings *u) {
     if (u->server.empty()) complain(c, section, nullptr, "[" + section + "] has no server");
     if (u->server.size() > balancer_servers_max)
         complain(c, section, "server", "more than " + std::to_string(balancer_servers_max) + " servers");
-    for (const std::string &line : u->server) {
+    for (size_t i = 0; i < u->server.size(); i++) {
         server_settings server;
         error e;
-        if (!config_parse_server(line, &server, &e)) {
-            complain(c, section, "server", e.text);
+        if (!config_parse_server(u->server[i], &server, &e)) {
+            complain(c, section, "server", e.text, i);
             continue;
         }
         tls = tls || server.tls;
         for (const server_settings &other : u->servers)
-            if (other.text == server.text) complain(c, section, "server", server.text + " is there twice");
+            if (other.text == server.text) complain(c, section, "server", server.text + " is there twice", i);
         u->servers.push_back(std::move(server));
     }
     if (!u->health_check.empty() &&
@@ -155,6 +159,8 @@ static void bind_upstream(checking *c, const std::string &section, route *r) {
     if (!r->hook.empty() && (r->hook[0] != '/' || r->hook.find_first_of(" \t#") != std::string::npos))
         complain(c, section, "hook", "\"" + r->hook + "\" is no path");
     if (r->connect_hook == asks_always && r->hook.empty()) complain(c, section, "connect_hook", "always needs a hook");
+    if (!r->hook.empty() && r->hook_secret.empty())
+        warn(c, section, "hook", "without a hook_secret the backend can't tell Belfry's calls from anybody else's");
 }
 
 static void check_notify(checking *c, const std::string &section, route *r) {

@@ -8,7 +8,8 @@
 
 namespace belfry {
 
-// Where things stand: by a section's text, and by "SECTION\nOPTION".
+// Where things stand: by a section's text, by "SECTION\nOPTION" (the last of those that repeat),
+// and by "SECTION\nOPTION#0" and so on, each.
 using config_places = std::map<std::string, config_place>;
 
 // Appends to c->errors, makes what is derived (worker count, Redis settings, TLS contexts). `route_names`: what stands

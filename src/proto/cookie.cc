@@ -1,4 +1,4 @@
-// Cookies: the pairs of a Cookie field, and one Set-Cookie line.
+// Cookies: the pairs of a Cookie field.
 //
 // Pure functions; nothing is owned here. Any thread.
 #include "proto/cookie.h"
@@ -41,32 +41,6 @@ view cookie_find(const http1_request *r, view name, size_t *count) {
     }
     if (count != nullptr) *count = n;
     return n == 1 ? found : view();
-}
-
-static bool is_octet(char c) {
-    return c > ' ' && c < 0x7f && c != '"' && c != ',' && c != ';' && c != '\\';
-}
-
-static bool begins_with(view name, view prefix) {
-    return bytes_equal_nocase(name.substr(0, prefix.size()), prefix);
-}
-
-bool cookie_write_set(view name, view value, bool secure, uint64_t max_age, buffer *out) {
-    if (!http1_is_token(name) || name.size() + value.size() > cookie_size_max) return false;
-    if (!std::all_of(value.begin(), value.end(), is_octet)) return false;
-    // RFC 6265bis section 4.1.3. What else __Host- asks for, Path=/ and no Domain, always holds.
-    if (!secure && (begins_with(name, "__Host-") || begins_with(name, "__Secure-"))) return false;
-    buffer_append(out, "Set-Cookie: ");
-    buffer_append(out, name);
-    buffer_append_char(out, '=');
-    buffer_append(out, value);
-    if (max_age > 0) {
-        buffer_append(out, "; Max-Age=");
-        buffer_append_uint(out, max_age);
-    }
-    buffer_append(out, "; Path=/; HttpOnly; SameSite=Lax");
-    buffer_append(out, secure ? "; Secure\r\n" : "\r\n");
-    return true;
 }
 
 } // namespace belfry

@@ -1,4 +1,4 @@
-// Cookies (RFC 6265): reading what a browser sent, writing one of Belfry's own.
+// Cookies (RFC 6265): reading what a browser sent.
 //
 // Pure; views point into the caller's bytes. Any thread. Fuzzed.
 #pragma once
@@ -7,11 +7,8 @@
 #include "proto/http1.h"
 
 #include <stddef.h>
-#include <stdint.h>
 
 namespace belfry {
-
-inline constexpr size_t cookie_size_max = 4096; // bytes of name and value together; browsers drop larger ones
 
 // Walks the pairs of one Cookie field: start with *rest = its value; true and the next pair until there is none.
 // A ';' always ends a pair, in quotes as well, and the first '=' ends the name, as browsers have it (section 5.2);
@@ -23,11 +20,5 @@ inline constexpr size_t cookie_size_max = 4096; // bytes of name and value toget
 // empty, and where there are several: who somebody is must not hang on which of two is read. *count (may be null) gets
 // how many there are.
 view cookie_find(const http1_request *r, view name, size_t *count);
-
-// Appends a Set-Cookie line for the whole host: Path=/, HttpOnly, SameSite=Lax; Secure where `secure`; Max-Age in
-// seconds, or, for 0, until the browser is closed. False, nothing appended, where a browser would not take it: a name
-// that is no token, a value with other bytes than cookie-octets (section 4.1.1), both too long, or a name that begins
-// with __Host- or __Secure- (in any case) without `secure`.
-[[nodiscard]] bool cookie_write_set(view name, view value, bool secure, uint64_t max_age, buffer *out);
 
 } // namespace belfry

@@ -1,13 +1,11 @@
 // Fuzzes proto/cookie: the bytes are a Cookie field's value. What must hold:
 // - names are tokens, names and values lie inside the input, in order, and hold no ';';
-// - cookie_find agrees with the walk;
-// - a pair that cookie_write_set takes is read back as it was, and its line is one line.
+// - cookie_find agrees with the walk.
 //
 // One thread.
 #include "proto/cookie.h"
 
 #include <stdlib.h>
-#include <string>
 
 using namespace belfry;
 
@@ -15,22 +13,6 @@ namespace {
 
 void require(bool holds) {
     if (!holds) abort();
-}
-
-void check_written(view name, view value) {
-    buffer out = {};
-    const bool taken = cookie_write_set(name, value, true, 60, &out);
-    require(taken == (out.size > 0));
-    const view line = buffer_view(&out);
-    if (taken) {
-        require(line.find('\r') == line.size() - 2 && line.find('\n') == line.size() - 1);
-        view rest = line.substr(12, line.find(';') - 12); // behind "Set-Cookie: "
-        view name_again;
-        view value_again;
-        require(cookie_next(&rest, &name_again, &value_again));
-        require(name_again == name && value_again == value);
-    }
-    buffer_free(&out);
 }
 
 } // namespace
@@ -54,7 +36,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         size_t count = 0;
         const view found = cookie_find(&request, name, &count);
         require(count >= 1 && (count == 1 ? found == value : found.empty()));
-        check_written(name, value);
     }
     require(rest.empty());
     return 0;

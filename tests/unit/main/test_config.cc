@@ -247,6 +247,40 @@ void mistakes_in_included_files_have_their_place(void **) {
     fails(LEAST "include = more.ini\n", "more.ini:2: unknown option \"typ\" in [broker]; did you mean \"type\"?\n");
 }
 
+void routes_and_upstreams_go_together(void **) {
+    fails(LEAST "[upstream app]\n[route /a]\nupstream = ap\n[route /b]\nmode = proxy\n[route /c]\nhook = /x\n"
+                "[route /d]\nupstream = app\nhook = x\n[route /e]\nnotify = conected\nconnect_hook = always\n",
+          "5: [upstream app] has no server\n"
+          "7: upstream: there is no [upstream ap]; did you mean \"app\"?\n"
+          "9: mode: proxy needs an upstream\n"
+          "11: hook: needs an upstream to ask\n"
+          "14: hook: \"x\" is no path\n"
+          "17: connect_hook: always needs a hook\n"
+          "16: notify: unknown \"conected\"; did you mean \"connected\"?\n");
+    fails(LEAST "[upstream app]\nserver = a:1\nserver = a:1 weight=2\nserver = b:x\nhealth_check = no\n",
+          "7: server: a:1 is there twice\n"
+          "8: server: \"b:x\" has a bad port: a number from 1 to 65535\n"
+          "9: health_check: \"no\" is no path\n");
+    loads(LEAST "[upstream one]\nserver = a:1\n[upstream two]\nserver = unix:/run/b\n"
+                "[route /x]\nupstream = two\nhook = /h\nhook_secret = s\nnotify = joined, vacated\n");
+    const route *r = &c->relay.routes[0];
+    assert_string_equal(r->path.c_str(), "/x");
+    assert_string_equal(route_upstream(&c->relay, r)->name.c_str(), "two");
+    assert_int_equal(r->notify_bits, 1 << 2 | 1 << 5);
+    assert_null(route_upstream(&c->relay, &c->relay.routes[1]));
+    assert_int_equal(c->warnings.size(), 0);
+}
+
+void what_is_hardly_meant_is_warned_of(void **) {
+    loads(LEAST "[upstream app]\nserver = https://a\ntls_verify = no\n[route /x]\nupstream = app\nhook = /h\n");
+    std::string all;
+    for (const config_error &w : c->warnings)
+        all += std::to_string(w.line) + ": " + w.text + "\n";
+    assert_string_equal(all.c_str(),
+                        "7: tls_verify: no: the backend could be anybody\n"
+                        "10: hook: without a hook_secret the backend can't tell Belfry's calls from anybody else's\n");
+}
+
 void values_come_from_the_environment(void **) {
     setenv("BELFRY_TEST_WORKERS", "5", 1);
     loads(LEAST "[belfry]\nworkers = ${BELFRY_TEST_WORKERS}\n");
@@ -375,6 +409,8 @@ int main() {
         with_config(an_option_before_any_section_is_told),
         with_config(what_does_not_go_together_is_told),
         with_config(mistakes_in_included_files_have_their_place),
+        with_config(routes_and_upstreams_go_together),
+        with_config(what_is_hardly_meant_is_warned_of),
         with_config(values_come_from_the_environment),
         with_config(the_printed_config_loads_and_prints_the_same),
         with_config(every_option_is_printed),
