@@ -27,8 +27,9 @@ struct loop {
     char *gather;       // owned: loop_gather_size
     struct iovec *iov;  // owned: loop_iov_max
     struct event wake;  // on wake_fd
-    struct event tick;  // loop_tick's timer
+    struct event tick;  // on tick_fd
     int wake_fd;        // owned: eventfd
+    int tick_fd;        // owned: timerfd of loop_tick; -1: none
     uint64_t writes;    // write calls made by streams of this loop (budget tests)
 };
 

@@ -57,6 +57,15 @@ void a_bell_rung_before_the_turn_is_heard_once(void **state) {
     assert_int_equal(errno, EAGAIN);
 }
 
+void a_tick_makes_blocked_turns_return_for_ever(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    loop_tick(l, 20);
+    uint64_t before = now_ms();
+    for (int i = 0; i < 5; i++)
+        loop_turn(l, true);               // returns, or the alarm ends the test
+    assert_true(now_ms() - before >= 80); // and not at once: the descriptor is read each time
+}
+
 void *wake_later(void *context) {
     usleep(50000);
     loop_wake(static_cast<loop *>(context));
@@ -108,6 +117,7 @@ int main() {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_turn_without_blocking_returns, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bell_rung_before_the_turn_is_heard_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_tick_makes_blocked_turns_return_for_ever, setup, teardown),
         cmocka_unit_test_setup_teardown(another_thread_wakes_a_blocked_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_handler_wakes_it_and_errno_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(the_buffers_are_as_large_as_promised, setup, teardown),
