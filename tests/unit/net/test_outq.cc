@@ -11,6 +11,7 @@ extern "C" {
 
 #include "net/outq.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,10 +26,19 @@ using namespace belfry;
 static int sends, sendmsgs, last_flags;
 static size_t last_pieces;
 
-extern "C" ssize_t send(int fd, const void *data, size_t size, int flags) {
-    sends++;
-    last_flags = flags;
-    return syscall(SYS_sendto, fd, data, size, flags, nullptr, 0);
+extern "C" long syscall(long number, ...) noexcept {
+    static auto *real = reinterpret_cast<long (*)(long, ...)>(dlsym(RTLD_NEXT, "syscall"));
+    long argument[6];
+    va_list list;
+    va_start(list, number);
+    for (long &a : argument)
+        a = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_sendto) {
+        sends++;
+        last_flags = static_cast<int>(argument[3]);
+    }
+    return real(number, argument[0], argument[1], argument[2], argument[3], argument[4], argument[5]);
 }
 extern "C" ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     sendmsgs++;
