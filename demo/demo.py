@@ -224,7 +224,7 @@ def interrupted(number, frame):
 
 def main():
     options = arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # INT too: a shell without job control has it ignored
         signal.signal(number, interrupted)
     try:
         with contextlib.ExitStack() as stack:
