@@ -484,6 +484,7 @@ def test_an_answer_before_the_whole_request(proxy):
 # Size.
 
 
+@pytest.mark.load
 def test_100_mb_up(proxy):
     """To a backend that reads slowly: memory stays bounded."""
     size, sums = 100 * MB, []
@@ -515,6 +516,7 @@ def test_100_mb_up(proxy):
         assert most - before < 8 * MB
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("framing", ["length", "chunked", "close"])
 def test_100_mb_down(proxy, framing):
     """To a client that reads slowly at first."""

@@ -237,6 +237,7 @@ def test_reset_in_the_middle_of_the_request(failing):
         pass  # our own upload was in the way of the answer
 
 
+@pytest.mark.load
 def test_a_backend_that_does_not_read(failing):
     """A request's body that nobody takes: bounded memory, then 504."""
 
@@ -262,6 +263,7 @@ def test_a_backend_that_does_not_read(failing):
     wait_until(lambda: server.find_log("timeout"), "no time-out was logged")
 
 
+@pytest.mark.load
 def test_100_mb_that_nobody_reads(failing):
     sent = []
 

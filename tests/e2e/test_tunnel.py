@@ -375,6 +375,7 @@ def test_a_backend_behind_tls(start, certificate):
 # Back-pressure.
 
 
+@pytest.mark.load
 def test_a_client_that_does_not_read(tunnel):
     sent = []
 
@@ -395,6 +396,7 @@ def test_a_client_that_does_not_read(tunnel):
         assert c.receive() == ("binary", b"x" * 65536 * 4)
 
 
+@pytest.mark.load
 def test_a_backend_that_does_not_read(tunnel):
     go, got = threading.Event(), []
     message = binary(b"y" * 65536)
