@@ -70,8 +70,7 @@ stream_result plain_write(stream *s, const struct iovec *iov, int count, size_t 
     // MSG_NOSIGNAL: a peer that is gone is an error of this connection, not a SIGPIPE for the process. One piece goes
     // by send(2), which has no message head for the kernel to copy in.
     do
-        n = count == 1 ? transmit(s->fd, iov->iov_base, iov->iov_len)
-                       : sendmsg(s->fd, &message, MSG_NOSIGNAL);
+        n = count == 1 ? transmit(s->fd, iov->iov_base, iov->iov_len) : sendmsg(s->fd, &message, MSG_NOSIGNAL);
     while (n < 0 && errno == EINTR);
     if (n >= 0) {
         *written = static_cast<size_t>(n);

@@ -89,7 +89,7 @@ struct alignas(64) conn {
     http1_scan scan;
     const char *fence_why; // static; null: the peer closed; else the violation that is answered behind the fence
     uint16_t fence_code;
-    uint16_t holds; // conn_hold without its conn_let_go yet
+    uint16_t holds;      // conn_hold without its conn_let_go yet
     uint16_t close_code; // of the Close frame that was sent or received first
     bool served;         // a request was answered and it stayed: silence is no refusal any more
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping

@@ -74,11 +74,12 @@ inline bool node_ready(const node *n) {
 [[nodiscard]] bool node_publish(node *n, view room, frame *source, view payload, payload_kind kind, view from,
                                 const view *except, size_t except_count, publish_job *job);
 
-// Carries out join, leave, disconnect and refresh on this node's connections. 0, or an HTTP-like code with a text in `e`
-// (404: no such connection, or none of that user, here).
+// Carries out join, leave, disconnect and refresh on this node's connections. 0, or an HTTP-like code with a text in
+// `e` (404: no such connection, or none of that user, here).
 [[nodiscard]] int node_order(node *n, const command *c, error *e);
 
-// Asks all workers (`user`: about that one's connections alone); `done` is called on the main thread with the whole query, which is freed after it.
+// Asks all workers (`user`: about that one's connections alone); `done` is called on the main thread with the whole
+// query, which is freed after it.
 void node_query(node *n, query_type type, view room, view after, uint64_t limit,
                 void (*done)(query *, void *, uint64_t), void *context, uint64_t tag, view user = {});
 

@@ -20,8 +20,8 @@ struct shard_status {
     uint64_t accept_exhausted;                                       // times that descriptors ran out
 };
 
-// Fills this worker's part. Forms: rooms "NAME\tMEMBERS\n" in name order (Belfry's own left out), names above `after`, at most `limit`; room:
-// count; connections: one JSON object a line in slot order; status: shard_status.
+// Fills this worker's part. Forms: rooms "NAME\tMEMBERS\n" in name order (Belfry's own left out), names above `after`,
+// at most `limit`; room: count; connections: one JSON object a line in slot order; status: shard_status.
 void query_answer(shard *s, query *q, uint64_t accept_exhausted);
 
 void query_free(query *q);

@@ -10,8 +10,8 @@
 #include "relay/publish_job.h"
 #include "relay/query.h"
 #include "relay/session.h"
-#include "relay/upstream.h"
 #include "relay/tunnel.h"
+#include "relay/upstream.h"
 #include "relay/websocket.h"
 
 #include <signal.h>

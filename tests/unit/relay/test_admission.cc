@@ -111,7 +111,8 @@ void a_head_may_come_byte_by_byte(void **) {
 }
 
 void the_subprotocol_decides_the_form(void **) {
-    test_client raw = connect_client(), json = connect_client(), by_route = connect_client(), unknown = connect_client();
+    test_client raw = connect_client(), json = connect_client(), by_route = connect_client(),
+                unknown = connect_client();
     send_bytes(raw, head("/ws", "Sec-WebSocket-Protocol: other, belfry.v1.raw, belfry.v1.json\r\n"));
     assert_bytes(received(raw), accepted("belfry.v1.raw"));
     assert_int_equal(raw.at->form, form_raw);
