@@ -51,7 +51,7 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
     slab_init(&s->membership_slab, sizeof(membership), 65536);
     for (link *l : {&s->graveyard, &s->tls_waiting, &s->again, &s->paused, &s->doomed})
         list_init(l);
-    slab_init(&s->exchange_slab, sizeof(exchange), 1 << 18); // 64 requests at once are one page: no mmap a request
+    slab_init(&s->exchange_slab, sizeof(exchange), 65536); // one empty page stays, also for idle connections to carry
     table_init(&s->rooms);
     s->upstreams = new upstream *[settings->upstreams.size()] {};
     for (size_t i = 0; i < settings->upstreams.size(); i++)
