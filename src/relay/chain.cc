@@ -214,14 +214,16 @@ chain_result chain_publish(conn *c, view room, const room_rule *rule, view data,
     *v = {};
     if (!c->modules && !rule) return chain_result::pass;
     chain_call k;
-    chain_call_begin(&k, c, nullptr);
-    k.call.data = chain_text(data);
-    k.call.room_name = chain_text(room);
     chain_result result = chain_result::pass;
+    bool begun = false; // mostly no module has anything to do with a publish
     for (uint32_t i = 0; i < modules.size() && result == chain_result::pass; i++) {
         const struct belfry_module *m = modules[i].module;
         if (!CHAIN_HOOK(m, publish)) continue;
         if (!chain_wants(c, i) && !(rule && scope_at(&rule->scopes, i))) continue;
+        if (!begun) chain_call_begin(&k, c, nullptr);
+        begun = true;
+        k.call.data = chain_text(data);
+        k.call.room_name = chain_text(room);
         chain_call_aim(&k, i, rule);
         struct belfry_verdict said = {};
         said.size = sizeof said;

@@ -1,5 +1,6 @@
 // What Belfry offers to modules: the functions of struct belfry_host. Those that take a call: on its worker's thread,
 // while its hook runs; who calls them at another moment than module.h says gets 0 and changes nothing.
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -225,7 +226,9 @@ static void host_resume(struct belfry_ticket ticket, enum belfry_verdict_type ty
 static uint64_t host_rate_take(const struct belfry_rate *rate, struct belfry_text key, int64_t amount,
                                uint64_t now_ms) {
     struct rate r = {rate->amount, rate->period_ms, rate->burst};
-    return limits_take(&r, chain_view(key), amount, now_ms);
+    // The keys are all threads', and a thread's clock may stand since its last turn: behind another's, the last of a
+    // burst would be refused.
+    return limits_take(&r, chain_view(key), amount, std::max(now_ms, clock_monotonic_ns() / 1000000));
 }
 
 static int64_t host_count_add(struct belfry_text key, int64_t delta) {
