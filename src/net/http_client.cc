@@ -301,6 +301,7 @@ void http_link_tunnel(http_link *l) {
     l->state = tunnels;
     l->tunnel = true;
     l->keep_alive = false;
+    stream_watch_edges(&l->stream);
 }
 
 void http_link_pause(http_link *l) {

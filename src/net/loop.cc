@@ -42,6 +42,7 @@ event_base *base_new() {
     event_config *config = event_config_new();
     if (config == nullptr) fatal("loop: no event_config");
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
+    event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME); // a look at the clock each turn, that nobody uses
     event_base *base = event_base_new_with_config(config);
     event_config_free(config);
     if (base == nullptr) fatal("loop: no event_base: %s", strerror(errno));

@@ -9,6 +9,7 @@ namespace belfry {
 
 // For the backend to answer the end of file of a client; nobody half-closes a WebSocket connection to go on with it.
 static constexpr uint64_t half_closed_ms = 5000;
+static constexpr uint64_t broken_ms = 5000; // a connection that was reset with its last bytes is found within
 
 // ---------------------------------------------------------------- the 101
 
@@ -175,19 +176,21 @@ static void eof(conn *c, const char *) {
 
 // ---------------------------------------------------------------- idle ones
 
+// The next look: at tunnel_timeout, and at what an edge-triggered watch does not see (stream_watch_edges).
 static void arm(proxying *p) {
     conn *c = p->on;
     auto most = static_cast<uint64_t>(c->route->tunnel_timeout);
-    if (!most) return wheel_cancel(&c->on->wheel, &c->timer);
     uint64_t now = proxying_now(p), last = p->heard_ms > c->heard_ms ? p->heard_ms : c->heard_ms;
-    conn_set_deadline(c, last + most > now ? last + most - now : 0);
+    uint64_t left = most == 0 ? broken_ms : last + most > now ? last + most - now : 0;
+    conn_set_deadline(c, left < broken_ms ? left : broken_ms);
 }
 
 static void deadline(conn *c) {
     proxying *p = c->tunnel;
     auto most = static_cast<uint64_t>(c->route->tunnel_timeout);
     uint64_t now = proxying_now(p);
-    if (c->eof_seen) return conn_abort(c);
+    if (c->eof_seen || stream_broken(&c->stream)) return conn_abort(c);
+    if (stream_broken(&p->call.link->stream)) return on_end(&p->call, view());
     if (most && now - p->heard_ms >= most && now - c->heard_ms >= most) return end_tunnel(p, 1001, "idle");
     arm(p);
 }
@@ -209,6 +212,7 @@ void tunnel_open(proxying *p, const http1_response *r) {
     c->peer = x->client;
     exchange_free(x);
     conn_set_phase(c, &tunnel_phase);
+    stream_watch_edges(&c->stream);
     c->answered = true;
     c->on->count.edge.tunnels++;
     c->on->count.edge.answers[1]++;
