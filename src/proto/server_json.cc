@@ -44,18 +44,30 @@ void append_expires(buffer *out, uint64_t seconds) {
     buffer_append_uint(out, seconds);
 }
 
-void begin_message(buffer *out, view room) {
-    buffer_append(out, "{\"type\":\"message\"");
-    append_text(out, "room", room);
+// "epoch":"k3Fq","offset":17
+void write_position(buffer *out, const position *at) {
+    buffer_append(out, "\"epoch\":");
+    json_write_string(out, position_epoch(at));
+    buffer_append(out, ",\"offset\":");
+    buffer_append_uint(out, at->offset);
 }
 
-void end_message(buffer *out, view from, uint64_t time_ms) {
-    if (!from.empty()) {
-        buffer_append(out, ",\"from\":");
-        buffer_append(out, from);
-    }
+void append_position(buffer *out, const position *at) {
+    if (position_none(at)) return;
+    buffer_append_char(out, ',');
+    write_position(out, at);
+}
+
+void begin_message(buffer *out, const server_message *m) {
+    buffer_append(out, "{\"type\":\"message\"");
+    append_text(out, "room", m->room);
+}
+
+void end_message(buffer *out, const server_message *m) {
+    append_position(out, &m->at);
+    append_slice(out, "from", m->from);
     buffer_append(out, ",\"time\":");
-    buffer_append_uint(out, time_ms);
+    buffer_append_uint(out, m->time_ms);
     buffer_append_char(out, '}');
 }
 
@@ -73,7 +85,9 @@ void server_json_welcome(buffer *out, const server_welcome *w) {
     for (size_t i = 0; i < w->room_count; i++) {
         if (i > 0) buffer_append_char(out, ',');
         json_write_string(out, w->rooms[i]);
-        buffer_append(out, ":{}");
+        buffer_append(out, ":{");
+        if (w->positions && !position_none(&w->positions[i])) write_position(out, &w->positions[i]);
+        buffer_append_char(out, '}');
     }
     buffer_append_char(out, '}');
     append_slice(out, "data", w->data);
@@ -102,6 +116,28 @@ void server_json_ok(buffer *out, int64_t id, view room) {
     buffer_append_char(out, '}');
 }
 
+void server_json_ok_published(buffer *out, int64_t id, const position *at, bool duplicate) {
+    buffer_append(out, "{\"type\":\"ok\"");
+    append_id(out, id);
+    append_position(out, at);
+    if (duplicate) buffer_append(out, ",\"duplicate\":true");
+    buffer_append_char(out, '}');
+}
+
+void server_json_ok_joined(buffer *out, int64_t id, view room, const position *at, server_recovery recovered,
+                           size_t replayed) {
+    buffer_append(out, "{\"type\":\"ok\"");
+    append_id(out, id);
+    append_text(out, "room", room);
+    append_position(out, at);
+    if (recovered == server_recovery::yes) {
+        buffer_append(out, ",\"recovered\":true,\"replayed\":");
+        buffer_append_uint(out, replayed);
+    }
+    if (recovered == server_recovery::no) buffer_append(out, ",\"recovered\":false");
+    buffer_append_char(out, '}');
+}
+
 void server_json_ok_not_recovered(buffer *out, int64_t id, view room) {
     buffer_append(out, "{\"type\":\"ok\"");
     append_id(out, id);
@@ -124,23 +160,30 @@ void server_json_error(buffer *out, bool has_id, int64_t id, int code, view mess
     buffer_append_char(out, '}');
 }
 
-void server_json_message(buffer *out, view room, view data, view from, uint64_t time_ms) {
-    begin_message(out, room);
+void server_json_message(buffer *out, const server_message *m, view data) {
+    begin_message(out, m);
     buffer_append(out, ",\"data\":");
     buffer_append(out, data);
-    end_message(out, from, time_ms);
+    end_message(out, m);
 }
 
-void server_json_message_text(buffer *out, view room, view text, view from, uint64_t time_ms) {
-    begin_message(out, room);
+void server_json_message_text(buffer *out, const server_message *m, view text) {
+    begin_message(out, m);
     append_text(out, "data", text);
-    end_message(out, from, time_ms);
+    end_message(out, m);
 }
 
-void server_json_message_binary(buffer *out, view room, view bytes, view from, uint64_t time_ms) {
-    begin_message(out, room);
+void server_json_message_binary(buffer *out, const server_message *m, view bytes) {
+    begin_message(out, m);
     append_base64(out, bytes);
-    end_message(out, from, time_ms);
+    end_message(out, m);
+}
+
+void server_json_member(buffer *out, view room, view event) {
+    buffer_append(out, "{\"type\":\"member\"");
+    append_text(out, "room", room);
+    buffer_append_char(out, ',');
+    buffer_append(out, event.substr(1)); // its own brace closes the whole
 }
 
 void server_json_removed(buffer *out, view room, view reason) {

@@ -10,11 +10,23 @@ namespace belfry {
 
 struct broker;
 
+// What a room's history holds behind some offset.
+struct history_page {
+    view room;
+    uint64_t after;           // as asked
+    bool failed;              // it could not be read now
+    bool whole;               // nothing is missing between `after` and `top`
+    struct position top;      // the last message's; none: the room has no history yet
+    message *const *messages; // borrowed, ascending offsets; who keeps one takes a reference
+    size_t count;
+};
+
 struct broker_events {
-    void (*subscribed)(void *context, view room);  // from here on the room's messages are delivered
-    void (*refused)(void *context, view room);     // not now; it is tried again for as long as it is wanted
-    void (*deliver)(void *context, message *m);    // takes the message over
-    void (*command)(void *context, frame *source); // one JSON command for this node; the frame is borrowed
+    void (*subscribed)(void *context, view room);             // from here on the room's messages are delivered
+    void (*refused)(void *context, view room);                // not now; it is tried again for as long as it is wanted
+    void (*deliver)(void *context, message *m);               // takes the message over
+    void (*history)(void *context, const history_page *page); // answers ops->read, at once or later
+    void (*command)(void *context, frame *source);            // one JSON command for this node; the frame is borrowed
     void (*up)(void *context,
                bool missed); // all that is wanted is subscribed, publishing works; missed: it was not, for a while
     void (*down)(void *context, const char *why); // messages may be missed from here on
@@ -29,9 +41,13 @@ struct broker_ops {
                       view room); // answered by events->subscribed, at once or later; while the link is down at once
     void (*unsubscribe)(broker *b, view room);
     // Publishes for all nodes, this one included: its copy comes back to `deliver` with message->job set. Borrows the
-    // message. False: out of reach, nothing was sent, the job (may be null) was not touched. Else the job gets one
-    // outcome more (accepted or not), and, where `local`, a second one: the receivers of this node's own copy.
+    // message; where it is to be kept (message->keep), or has an id, the job learns its position, and so does the copy.
+    // False: out of reach, nothing was sent, the job (may be null) was not touched. Else the job gets one outcome more
+    // (accepted or not), and, where `local`, a second one: the receivers of this node's own copy.
     bool (*publish)(broker *b, message *m, publish_job *job, bool local);
+    // Asks for the history of a room behind an offset, `limit` messages at the most (the newest); answered by
+    // events->history. False: not now, no answer will come.
+    bool (*read)(broker *b, view room, uint64_t after, uint32_t limit);
     void (*turn)(broker *b);               // end of the main loop's turn: batched subscriptions go out
     void (*pause)(broker *b, bool paused); // back-pressure
     bool (*ready)(const broker *b);

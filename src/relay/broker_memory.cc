@@ -21,6 +21,9 @@ static bool publish(broker *b, message *m, publish_job *job, bool local) {
     return true;
 }
 
+static bool read(broker *, view, uint64_t, uint32_t) {
+    return false;
+}
 static void turn(broker *) {}
 static void pause(broker *, bool) {}
 static bool ready(const broker *) {
@@ -30,7 +33,7 @@ static void destroy(broker *b) {
     delete b;
 }
 
-static const broker_ops ops = {subscribe, unsubscribe, publish, turn, pause, ready, destroy};
+static const broker_ops ops = {subscribe, unsubscribe, publish, read, turn, pause, ready, destroy};
 
 broker *broker_memory_new(const broker_events *events, void *context) {
     return new broker{&ops, events, context, {}};

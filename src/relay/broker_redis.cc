@@ -276,7 +276,8 @@ static void on_room(redis_broker *b, view room, view payload) {
     struct clock now;
     clock_refresh(&now);
     frame *source = frame_copy(payload);
-    message *m = message_new(room, source, frame_view(source), payload_kind::any, view(), now.wall_ms, nullptr, 0);
+    message_parts parts = {room, source, frame_view(source), payload_kind::any, view(), now.wall_ms};
+    message *m = message_new(&parts);
     frame_unref(source);
     b->head.events->deliver(b->head.context, m);
 }
@@ -286,7 +287,8 @@ static void on_envelope(redis_broker *b, view channel_name, view room, view payl
     envelope e;
     error why;
     if (envelope_parse(b->reader, frame_view(source), &e, &b->scratch, &why)) {
-        message *m = message_new(room, source, e.payload, e.kind, e.from, e.time_ms, e.except, e.except_count);
+        message_parts parts = {room, source, e.payload, e.kind, e.from, e.time_ms, e.except, e.except_count};
+        message *m = message_new(&parts);
         auto copy = e.node == node_id() ? b->copies.find(e.sequence) : b->copies.end();
         if (copy != b->copies.end()) {
             m->job = copy->second.job;
@@ -485,6 +487,10 @@ static void reconnect(redis_broker *b) {
     if (!b->subscriber) fatal("broker: no Redis link could be made"); // it could be before
 }
 
+static bool read(broker *, view, uint64_t, uint32_t) {
+    return false;
+}
+
 static void turn(broker *base) {
     redis_broker *b = of(base);
     if (b->reconnect_ms && clock_monotonic_ns() / 1000000 >= b->reconnect_ms) reconnect(b);
@@ -515,7 +521,7 @@ static void destroy(broker *base) {
     delete b;
 }
 
-static const broker_ops ops = {subscribe, unsubscribe, publish, turn, pause, ready, destroy};
+static const broker_ops ops = {subscribe, unsubscribe, publish, read, turn, pause, ready, destroy};
 static const redis_events publisher_events = {publisher_ready, publisher_down, nullptr};
 
 broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings, loop *on) {

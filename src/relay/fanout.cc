@@ -24,8 +24,11 @@ struct delivery {
 static void delivery_begin(delivery *d, shard *s, message *m) {
     d->on = s;
     d->what = m;
-    d->forms[form_json] = d->forms[form_raw] = nullptr;
-    d->spare[form_json] = d->spare[form_raw] = d->members = 0;
+    for (int form = 0; form < form_count; form++) {
+        d->forms[form] = nullptr;
+        d->spare[form] = 0;
+    }
+    d->members = 0;
     d->except_count = d->receivers = 0;
     for (uint16_t i = 0; i < m->except_count; i++)
         if (conn *c = conn_find(s, m->except[i])) d->except[d->except_count++] = c;

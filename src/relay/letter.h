@@ -4,33 +4,38 @@
 #pragma once
 
 #include "base/bytes.h"
+#include "proto/position.h"
 #include "relay/conn_id.h"
 
 #include <atomic>
 #include <stdint.h>
 #include <string>
+#include <vector>
 
 namespace belfry {
 
 enum class letter_type : uint8_t {
     // node to worker
-    broadcast, // message
-    active,    // room_letter: the broker delivers this room from here on
-    refused,   // room_letter: the broker can't deliver it now
-    gap,       // letter: every room may have missed something
-    order,     // order_letter: join, leave, disconnect
-    answer,    // answer_letter: what became of a client's publish
-    occupied,  // room_letter: a room has its first member on this node; for notify
-    vacated,   // room_letter: it has none any more, since 3 s
-    stop,      // letter: say goodbye to all, then end
-    kill,      // letter: end now
+    broadcast,   // message
+    active,      // room_letter: the broker delivers this room from here on
+    refused,     // room_letter: the broker can't deliver it now
+    gap,         // letter: every room without history may have missed something
+    room_gap,    // room_letter: this one may have
+    join_answer, // join_answer_letter
+    order,       // order_letter: join, leave, disconnect
+    answer,      // answer_letter: what became of a client's publish
+    occupied,    // room_letter: a room has its first member on this node; for notify
+    vacated,     // room_letter: it has none any more, since 3 s
+    stop,        // letter: say goodbye to all, then end
+    kill,        // letter: end now
     // worker to node; a broadcast that comes back is the receipt: all workers have it queued
     want,
-    drop,    // room_letter
-    publish, // publish_letter
-    command, // command_letter: one command of a hook's answer
-    fence,   // fence_letter, there and back: what was published before it has been delivered
-    stopped, // letter
+    drop,     // room_letter
+    publish,  // publish_letter
+    join_ask, // join_ask_letter
+    command,  // command_letter: one command of a hook's answer
+    fence,    // fence_letter, there and back: what was published before it has been delivered
+    stopped,  // letter
     // there and back
     query, // query: each worker fills its part, the last one sends it back
 };
@@ -40,15 +45,35 @@ struct letter {
     uint8_t worker = 0; // worker to node: whose
 };
 
-// want, drop, active
+// want, drop, active, refused, room_gap, occupied, vacated
 struct room_letter {
     letter head;
     uint32_t serial; // the worker's, tells an answer to an older want from this one
     std::string room;
+    struct position at = {}; // active: of the last message before; none where the room has no history
 };
 
 struct frame;
 struct message;
+
+// A join that names `since`: held by the node until it knows the room's history.
+struct join_ask_letter {
+    letter head;
+    conn_id from;
+    uint32_t serial; // the room's, as in room_letter
+    std::string room;
+    struct position since;
+};
+
+// Behind every broadcast up to `at` and before the ones behind it.
+struct join_answer_letter {
+    letter head;
+    conn_id to;
+    std::string room;
+    bool recovered;
+    struct position at;
+    std::vector<message *> replay; // counted; empty where not recovered
+};
 
 struct publish_letter {
     letter head;
@@ -69,6 +94,8 @@ struct answer_letter {
     conn_id to;
     int64_t request_id;
     int code; // 0: ok, else the error's
+    bool duplicate = false;
+    struct position at = {};
 };
 
 // A connection that is about to close asks the node to send this back. Both ways are in order, so its own publishes (an

@@ -23,30 +23,41 @@ uint64_t message_encodes() {
     return encodes.load(std::memory_order_relaxed);
 }
 
-message *message_new(view room, frame *source, view payload, payload_kind kind, view from, uint64_t time_ms,
-                     const view *except, size_t except_count) {
+// Copies `from` to *at, which moves on.
+static view keep_text(char **at, view from) {
+    if (!from.empty()) memcpy(*at, from.data(), from.size());
+    view kept(*at, from.size());
+    *at += from.size();
+    return kept;
+}
+
+message *message_new(const message_parts *p) {
     conn_id ids[command_except_max];
     uint16_t count = 0;
-    for (size_t i = 0; i < except_count && count < command_except_max; i++)
-        if (conn_id_parse(except[i], &ids[count])) count++;
+    for (size_t i = 0; i < p->except_count && count < command_except_max; i++)
+        if (conn_id_parse(p->except[i], &ids[count])) count++;
     size_t ids_size = count * sizeof(conn_id);
-    char *memory = static_cast<char *>(memory_get(sizeof(message) + ids_size + room.size() + from.size()));
+    size_t texts = p->room.size() + p->from.size() + p->id.size() + p->key.size();
+    char *memory = static_cast<char *>(memory_get(sizeof(message) + ids_size + texts));
     message *m = new (memory) message{};
     m->head = {letter_type::broadcast};
     m->references.store(1, std::memory_order_relaxed);
-    m->kind = kind;
-    m->source = frame_ref(source);
-    m->payload = payload;
-    m->time_ms = time_ms;
+    m->kind = p->kind;
+    m->what = p->what;
+    m->source = frame_ref(p->source);
+    m->payload = p->payload;
+    m->time_ms = p->time_ms;
+    m->at = p->at;
     m->except = reinterpret_cast<conn_id *>(memory + sizeof(message));
     m->except_count = count;
     if (count) memcpy(static_cast<void *>(m->except), ids, ids_size);
     char *text = memory + sizeof(message) + ids_size;
-    memcpy(text, room.data(), room.size());
-    m->room = view(text, room.size());
-    if (!from.empty()) memcpy(text + room.size(), from.data(), from.size());
-    m->from = view(text + room.size(), from.size());
+    m->room = keep_text(&text, p->room);
+    m->from = keep_text(&text, p->from);
+    m->id = keep_text(&text, p->id);
+    m->key = keep_text(&text, p->key);
     m->room_hash = hash_bytes(m->room);
+    m->key_hash = m->key.empty() ? 0 : hash_bytes(m->key) | 1;
     return m;
 }
 
@@ -77,14 +88,16 @@ static ws_opcode raw_opcode(const message *m) {
 
 static void write_json(const message *m, json_reader *reader, buffer *out) {
     payload_kind kind = m->kind;
+    const server_message head = {m->room, m->from, m->time_ms, m->at};
+    if (m->what == message_member) return server_json_member(out, m->room, m->payload);
     // Bytes from Redis or a raw client: JSON where it parses, else a string, else base64 (contracts section 8).
     if (kind != payload_kind::json && json_valid(reader, m->payload)) kind = payload_kind::json;
     if (kind == payload_kind::json)
-        server_json_message(out, m->room, m->payload, m->from, m->time_ms);
+        server_json_message(out, &head, m->payload);
     else if (utf8_valid(m->payload))
-        server_json_message_text(out, m->room, m->payload, m->from, m->time_ms);
+        server_json_message_text(out, &head, m->payload);
     else
-        server_json_message_binary(out, m->room, m->payload, m->from, m->time_ms);
+        server_json_message_binary(out, &head, m->payload);
 }
 
 static frame *encode(const message *m, wire_form form, json_reader *reader, buffer *scratch) {

@@ -6,6 +6,7 @@
 
 #include "base/frame.h"
 #include "proto/envelope.h"
+#include "proto/position.h"
 #include "relay/conn_id.h"
 #include "relay/letter.h"
 
@@ -13,7 +14,21 @@
 
 namespace belfry {
 
-enum wire_form : uint8_t { form_json, form_raw, form_count };
+// What stands on the wire: a WebSocket frame, plain or compressed (RFC 7692), or a server-sent event; of the JSON
+// protocol's object or the raw payload.
+enum wire_form : uint8_t {
+    form_json,
+    form_raw,
+    form_json_deflated,
+    form_raw_deflated,
+    form_sse_json,
+    form_sse_raw,
+    form_count
+};
+
+// A member event is what presence announces: its payload is {"event":...,"member":{...}}. The raw protocol has no words
+// for it.
+enum message_what : uint8_t { message_data, message_member };
 
 struct publish_job; // publish_job.h
 
@@ -21,12 +36,19 @@ struct message {
     letter head; // broadcast or receipt: a message is its own letter
     std::atomic<uint32_t> references;
     payload_kind kind;
+    message_what what;
     bool in_flight; // counted in message_bytes_in_flight
     uint16_t except_count;
-    frame *source; // counted: holds the payload
-    view payload;  // in source
-    view room;     // in the same allocation as the message
-    view from;     // verbatim JSON, ditto; empty where none
+    frame *source;      // counted: holds the payload
+    view payload;       // in source
+    view room;          // in the same allocation as the message
+    view from;          // verbatim JSON, ditto; empty where none
+    view id;            // ditto: what makes the publish idempotent; empty where none
+    view key;           // ditto: what it replaces in a slow reader's queue; empty where none
+    uint64_t key_hash;  // of key; 0: none
+    struct position at; // in the room's history; the broker sets it before it delivers
+    uint32_t keep;      // messages that the room's history holds; 0: the room has none, or this one is not kept
+    int64_t keep_ttl_ms;
     uint64_t room_hash;
     uint64_t time_ms;
     conn_id *except;                         // in the same allocation; this node's only
@@ -37,9 +59,20 @@ struct message {
     std::atomic<uint32_t> pending;           // workers that have not queued it yet
 };
 
-// Takes its own reference to `source`; room and from are copied; `except` may name other nodes' connections (left out).
-[[nodiscard]] message *message_new(view room, frame *source, view payload, payload_kind kind, view from,
-                                   uint64_t time_ms, const view *except, size_t except_count);
+struct message_parts {
+    view room;
+    frame *source; // borrowed: the message takes its own reference
+    view payload;  // in source
+    payload_kind kind = payload_kind::any;
+    view from = {}; // this and the next two are copied
+    uint64_t time_ms = 0;
+    const view *except = nullptr; // may name other nodes' connections: left out
+    size_t except_count = 0;
+    view id = {}, key = {};
+    message_what what = message_data;
+    struct position at = {};
+};
+[[nodiscard]] message *message_new(const message_parts *parts);
 inline message *message_ref(message *m) {
     m->references.fetch_add(1, std::memory_order_relaxed);
     return m;

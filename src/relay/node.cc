@@ -156,9 +156,11 @@ static void on_down(void *, const char *) {} // readiness is asked of the broker
 static void publish_here(node *n, const command *c, frame *source, view payload) {
     struct clock now;
     clock_refresh(&now);
-    for (size_t i = 0; i < c->room_count; i++)
-        on_deliver(
-            n, message_new(c->rooms[i], source, payload, c->kind, c->from, now.wall_ms, c->except, c->except_count));
+    for (size_t i = 0; i < c->room_count; i++) {
+        message_parts parts = {c->rooms[i], source, payload, c->kind, c->from, now.wall_ms, c->except, c->except_count};
+        parts.key = c->key;
+        on_deliver(n, message_new(&parts));
+    }
 }
 
 static void on_command(void *context, frame *source) {
@@ -224,7 +226,7 @@ static void on_hook_command(node *n, const command_letter *l) {
                  static_cast<unsigned long long>(held));
 }
 
-static const broker_events events = {on_subscribed, on_refused, on_deliver, on_command, on_up, on_down};
+static const broker_events events = {on_subscribed, on_refused, on_deliver, nullptr, on_command, on_up, on_down};
 
 // ---------------------------------------------------------------- publishing and orders
 
@@ -233,7 +235,8 @@ bool node_publish(node *n, view room, frame *source, view payload, payload_kind 
     if (n->stalled || n->stopping || !n->broker->ops->ready(n->broker)) return false;
     struct clock now;
     clock_refresh(&now);
-    message *m = message_new(room, source, payload, kind, from, now.wall_ms, except, except_count);
+    message_parts parts = {room, source, payload, kind, from, now.wall_ms, except, except_count};
+    message *m = message_new(&parts);
     const node_room *r = find(n, m->room, m->room_hash);
     bool subscribed = !room_name_reserved(m->room) || m->room.starts_with("@user:"); // room by room
     bool local = subscribed ? r && r->active : workers_of(n, m) != 0;

@@ -92,8 +92,8 @@ void publish_field_end(conn *c, publish_field *f) {
     if (shard_backlogged(s)) return note(c, "too many messages are on their way already", f->rooms[0]);
     frame *source = frame_copy(buffer_view(&f->payload));
     for (const std::string &room : f->rooms) {
-        message *m = message_new(room, source, frame_view(source), payload_kind::any, view(), s->loop->clock.wall_ms,
-                                 nullptr, 0);
+        message_parts parts = {room, source, frame_view(source), payload_kind::any, view(), s->loop->clock.wall_ms};
+        message *m = message_new(&parts);
         s->outbox_bytes.fetch_add(static_cast<int64_t>(m->payload.size()) + letter_charge, std::memory_order_relaxed);
         auto *l = new publish_letter{{letter_type::publish, s->index}, m, conn_id{}, false, 0};
         mailbox_send(&s->outbox, &l->head);

@@ -2,6 +2,8 @@
 // thread.
 #pragma once
 
+#include "proto/position.h"
+
 #include <stdint.h>
 
 namespace belfry {
@@ -10,6 +12,8 @@ struct publish_job {
     uint32_t awaiting;                             // outcomes still to come; done is called when the last one came
     uint64_t receivers;                            // members of this node to whose queue it went
     bool failed;                                   // the broker did not take (all of) it
+    bool duplicate;                                // its id was published within the last 5 minutes: nothing was sent
+    struct position at;                            // in the room's history (of several rooms: the last one's)
     void (*done)(publish_job *job, void *context); // the job is freed after it
     void *context;                                 // borrowed
 };

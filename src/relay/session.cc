@@ -13,8 +13,15 @@ void session_publish(conn *c, view room, frame *source, payload_kind kind, bool 
     view sender = self;
     buffer from = {};
     client_write_from(c, &from);
-    message *m = message_new(room, source, frame_view(source), kind, buffer_view(&from), s->loop->clock.wall_ms,
-                             &sender, echo ? 0 : 1);
+    message_parts parts = {room,
+                           source,
+                           frame_view(source),
+                           kind,
+                           buffer_view(&from),
+                           s->loop->clock.wall_ms,
+                           &sender,
+                           echo ? size_t{0} : 1};
+    message *m = message_new(&parts);
     buffer_free(&from);
     frame_unref(source);
     s->outbox_bytes.fetch_add(static_cast<int64_t>(m->payload.size()) + letter_charge, std::memory_order_relaxed);

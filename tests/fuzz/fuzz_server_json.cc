@@ -12,6 +12,8 @@ using namespace belfry;
 
 namespace {
 
+server_message head;
+
 void require(bool fine) {
     if (!fine) abort();
 }
@@ -72,11 +74,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     server_json_error(&out, true, INT64_MIN, 403, texts[1]);
     check(reader, &out, "error", "message", texts[1]);
-    server_json_message(&out, texts[0], "[1]", "{}", UINT64_MAX);
+    head = {texts[0], "{}", UINT64_MAX, {}};
+    server_json_message(&out, &head, "[1]");
     check(reader, &out, "message", "room", texts[0]);
-    server_json_message_text(&out, texts[0], texts[1], {}, 0);
+    head = {texts[0], {}, 0, {}};
+    server_json_message_text(&out, &head, texts[1]);
     check(reader, &out, "message", "data", texts[1]);
-    server_json_message_binary(&out, texts[0], texts[2], {}, 0);
+    head = {texts[0], {}, 0, {}};
+    server_json_message_binary(&out, &head, texts[2]);
     check_binary(reader, &out, texts[2]);
     server_json_removed(&out, texts[2], texts[3]);
     check(reader, &out, "removed", "reason", texts[3]);

@@ -87,27 +87,64 @@ void test_answers(void **) {
     assert_written(R"({"type":"error","code":400,"message":"x"})");
 }
 
+server_message head;
+
 void test_message(void **) {
-    server_json_message(&out, "chat:42", R"({ "a":1 })", R"({"conn":"c"})", 1760000000123);
+    head = {"chat:42", R"({"conn":"c"})", 1760000000123, {}};
+    server_json_message(&out, &head, R"({ "a":1 })");
     assert_written(R"({"type":"message","room":"chat:42","data":{ "a":1 },"from":{"conn":"c"},"time":1760000000123})");
-    server_json_message(&out, "a", "null", {}, UINT64_MAX);
+    head = {"a", {}, UINT64_MAX, {}};
+    server_json_message(&out, &head, "null");
     assert_written(R"({"type":"message","room":"a","data":null,"time":18446744073709551615})");
 }
 
+void test_positions(void **) {
+    position at;
+    assert_true(position_set(&at, "k3Fq", 18));
+    head = {"a", {}, 1, at};
+    server_json_message(&out, &head, "7");
+    assert_written(R"({"type":"message","room":"a","data":7,"epoch":"k3Fq","offset":18,"time":1})");
+    server_json_ok_published(&out, 3, &at, false);
+    assert_written(R"({"type":"ok","id":3,"epoch":"k3Fq","offset":18})");
+    server_json_ok_published(&out, 3, &at, true);
+    assert_written(R"({"type":"ok","id":3,"epoch":"k3Fq","offset":18,"duplicate":true})");
+    server_json_ok_joined(&out, 1, "a", &at, server_recovery::yes, 2);
+    assert_written(R"({"type":"ok","id":1,"room":"a","epoch":"k3Fq","offset":18,"recovered":true,"replayed":2})");
+    server_json_ok_joined(&out, 1, "a", &at, server_recovery::no, 0);
+    assert_written(R"({"type":"ok","id":1,"room":"a","epoch":"k3Fq","offset":18,"recovered":false})");
+    server_json_ok_joined(&out, 1, "a", &at, server_recovery::not_asked, 0);
+    assert_written(R"({"type":"ok","id":1,"room":"a","epoch":"k3Fq","offset":18})");
+    assert_false(position_set(&at, "", 1));
+    assert_false(position_set(&at, "123456789", 1));
+    assert_false(position_set(&at, "a b", 1));
+    server_json_ok_published(&out, 3, &at, false);
+    assert_written(R"({"type":"ok","id":3})");
+}
+
+void test_member(void **) {
+    server_json_member(&out, "a", R"({"event":"join","member":{"conn":"c"}})");
+    assert_written(R"({"type":"member","room":"a","event":"join","member":{"conn":"c"}})");
+}
+
 void test_message_text(void **) {
-    server_json_message_text(&out, "a", "say \"hi\"\n\xe2\x82\xac", R"({})", 1);
+    head = {"a", R"({})", 1, {}};
+    server_json_message_text(&out, &head, "say \"hi\"\n\xe2\x82\xac");
     assert_written(
         "{\"type\":\"message\",\"room\":\"a\",\"data\":\"say \\\"hi\\\"\\n\xe2\x82\xac\",\"from\":{},\"time\":1}");
-    server_json_message_text(&out, "a", {}, {}, 1);
+    head = {"a", {}, 1, {}};
+    server_json_message_text(&out, &head, {});
     assert_written(R"({"type":"message","room":"a","data":"","time":1})");
 }
 
 void test_message_binary(void **) {
-    server_json_message_binary(&out, "a", view("\xff\0\x01", 3), {}, 1);
+    head = {"a", {}, 1, {}};
+    server_json_message_binary(&out, &head, view("\xff\0\x01", 3));
     assert_written(R"({"type":"message","room":"a","data64":"/wAB","time":1})");
-    server_json_message_binary(&out, "a", "\xff", "{}", 1);
+    head = {"a", "{}", 1, {}};
+    server_json_message_binary(&out, &head, "\xff");
     assert_written(R"({"type":"message","room":"a","data64":"/w==","from":{},"time":1})");
-    server_json_message_binary(&out, "a", {}, {}, 1);
+    head = {"a", {}, 1, {}};
+    server_json_message_binary(&out, &head, {});
     assert_written(R"({"type":"message","room":"a","data64":"","time":1})");
 }
 
@@ -146,7 +183,7 @@ void test_appends(void **) {
 int main() {
     const CMUnitTest tests[] = {
         TEST(test_welcome), TEST(test_welcome_of_a_user), TEST(test_answers_with_content), TEST(test_answers),
-        TEST(test_message), TEST(test_message_text),      TEST(test_message_binary),       TEST(test_notices),
+        TEST(test_message), TEST(test_positions), TEST(test_member), TEST(test_message_text),      TEST(test_message_binary),       TEST(test_notices),
         TEST(test_escapes), TEST(test_appends),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

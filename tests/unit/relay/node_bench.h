@@ -57,6 +57,9 @@ inline bool noted_publish(broker *b, message *m, publish_job *job, bool local) {
     bench->asked += (local ? "local:" : "publish:") + std::string(m->room) + " ";
     return !bench->away && bench->memory->publish(b, m, job, local);
 }
+inline bool noted_read(broker *b, view room, uint64_t after, uint32_t limit) {
+    return bench->memory->read(b, room, after, limit);
+}
 inline void noted_turn(broker *) {}
 void noted_pause(broker *, bool paused) {
     bench->asked += paused ? "pause " : "resume ";
@@ -67,8 +70,8 @@ inline bool noted_ready(const broker *) {
 inline void noted_free(broker *b) {
     bench->memory->free(b);
 }
-inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_turn,
-                                     noted_pause,     noted_ready,       noted_free};
+inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_read,
+                                     noted_turn,      noted_pause,       noted_ready,   noted_free};
 
 inline std::string asked() {
     return std::exchange(bench->asked, "");
@@ -97,7 +100,8 @@ inline void drop(uint32_t w, uint32_t serial, const char *room) {
 
 inline message *make_message(view room, view payload) {
     frame *source = frame_copy(payload);
-    message *m = message_new(room, source, frame_view(source), payload_kind::text, view(), 1, nullptr, 0);
+    message_parts parts = {room, source, frame_view(source), payload_kind::text, view(), 1};
+    message *m = message_new(&parts);
     frame_unref(source);
     return m;
 }

@@ -51,7 +51,7 @@ void on_up(void *context, bool) {
 void on_down(void *context, const char *) {
     static_cast<record *>(context)->others++;
 }
-constexpr broker_events events = {on_subscribed, on_refused, on_deliver, on_command, on_up, on_down};
+constexpr broker_events events = {on_subscribed, on_refused, on_deliver, nullptr, on_command, on_up, on_down};
 
 void on_done(publish_job *job, void *context) {
     auto *to = static_cast<record *>(context);
@@ -74,7 +74,8 @@ int teardown(void **) {
 
 bool publish(const char *payload, publish_job *job, bool local) {
     frame *source = frame_copy(payload);
-    message *m = message_new("news", source, frame_view(source), payload_kind::text, view(), 1, nullptr, 0);
+    message_parts parts = {"news", source, frame_view(source), payload_kind::text, view(), 1};
+    message *m = message_new(&parts);
     frame_unref(source);
     bool sent = r->broker->ops->publish(r->broker, m, job, local);
     message_unref(m); // it was only borrowed

@@ -50,7 +50,7 @@ void on_up(void *, bool missed) {
 void on_gone(void *, const char *) {
     see("down");
 }
-constexpr broker_events events = {on_subscribed, on_refused, on_deliver, on_command, on_up, on_gone};
+constexpr broker_events events = {on_subscribed, on_refused, on_deliver, nullptr, on_command, on_up, on_gone};
 
 void on_done(publish_job *job, void *) {
     done_calls++;
@@ -127,7 +127,8 @@ void unsubscribe(const char *room) {
 
 bool publish(view room, view payload, publish_job *job, bool local) {
     frame *source = frame_copy(payload);
-    message *m = message_new(room, source, frame_view(source), payload_kind::text, R"({"conn":"x"})", 1, nullptr, 0);
+    message_parts parts = {room, source, frame_view(source), payload_kind::text, R"({"conn":"x"})", 1};
+    message *m = message_new(&parts);
     frame_unref(source);
     bool sent = tested->ops->publish(tested, m, job, local);
     message_unref(m);

@@ -47,7 +47,8 @@ int teardown(void **) {
 message *make(view payload, payload_kind kind, view from = view(), const view *except = nullptr, size_t n = 0) {
     if (b->m) message_unref(b->m);
     frame *source = frame_copy(payload);
-    b->m = message_new("chat", source, frame_view(source), kind, from, 1700000000123, except, n);
+    message_parts parts = {"chat", source, frame_view(source), kind, from, 1700000000123, except, n};
+    b->m = message_new(&parts);
     frame_unref(source);
     return b->m;
 }
@@ -137,7 +138,8 @@ void long_payloads_have_long_headers(void **) {
 // The payload may be a part of its source: an envelope's, say.
 void the_payload_may_lie_inside_its_source(void **) {
     frame *source = frame_copy("head\n[1]");
-    b->m = message_new("chat", source, frame_view(source).substr(5), payload_kind::json, view(), 5, nullptr, 0);
+    message_parts parts = {"chat", source, frame_view(source).substr(5), payload_kind::json, view(), 5};
+    b->m = message_new(&parts);
     frame_unref(source);
     message_set_in_flight(b->m);
     assert_int_equal(message_bytes_in_flight(), 8); // what it keeps in memory
@@ -163,7 +165,8 @@ void each_form_is_made_once(void **) {
 void names_outlive_what_they_were_made_of(void **) {
     std::string room = "a-room", from = "{\"user\":1}";
     frame *source = frame_copy("x");
-    b->m = message_new(room, source, frame_view(source), payload_kind::any, from, 1, nullptr, 0);
+    message_parts parts = {room, source, frame_view(source), payload_kind::any, from, 1};
+    b->m = message_new(&parts);
     frame_unref(source);
     room.assign(room.size(), '?');
     from.assign(from.size(), '?');
@@ -193,7 +196,8 @@ void more_exceptions_than_may_be_are_left_out(void **) {
 void the_last_reference_gives_everything_back(void **) {
     int64_t before = message_bytes_in_flight();
     frame *source = frame_copy("0123456789");
-    message *m = message_new("chat", source, frame_view(source), payload_kind::any, view(), 1, nullptr, 0);
+    message_parts parts = {"chat", source, frame_view(source), payload_kind::any, view(), 1};
+    message *m = message_new(&parts);
     assert_int_equal(message_bytes_in_flight() - before, 0); // a client's, not yet the node's
     message_set_in_flight(m);
     assert_int_equal(message_bytes_in_flight() - before, 10);
@@ -246,7 +250,8 @@ void run_race(bool backwards) {
     std::string payload = "[\"" + std::string(20000, 'x') + "\"]"; // long enough to be met while it is encoded
     frame *source = frame_copy(payload);
     for (message *&m : messages) {
-        m = message_new("chat", source, frame_view(source), payload_kind::any, view(), 1, nullptr, 0);
+        message_parts parts = {"chat", source, frame_view(source), payload_kind::any, view(), 1};
+        m = message_new(&parts);
         message_ref(message_ref(m));
     }
     uint64_t before = message_encodes();

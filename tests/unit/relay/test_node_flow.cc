@@ -62,7 +62,8 @@ void a_worker_is_woken_when_its_outbox_is_below_the_bound(void **) {
 message *huge_message(view room) {
     frame *source = frame_new(static_cast<size_t>(node_bytes_in_flight_max) + 1);
     memcpy(source->data, "huge", 4);
-    message *m = message_new(room, source, view(source->data, 4), payload_kind::text, view(), 1, nullptr, 0);
+    message_parts parts = {room, source, view(source->data, 4), payload_kind::text, view(), 1};
+    message *m = message_new(&parts);
     frame_unref(source);
     return m;
 }
