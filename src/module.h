@@ -116,8 +116,11 @@ struct belfry_value {
 
 enum belfry_kind {
     BELFRY_WEBSOCKET, /* the handshake of a client of a rooms route */
-    BELFRY_HTTP,      /* a request that is proxied */
-    BELFRY_TUNNEL     /* an Upgrade that is proxied */
+    BELFRY_HTTP,      /* a request that is proxied, or for a file of Belfry's own */
+    BELFRY_TUNNEL,    /* an Upgrade that is proxied */
+    BELFRY_EVENTS,    /* the GET of a client of a rooms route that opens its session without WebSocket: server-sent
+                         events, or long polling. Whoever asks a handshake something asks this one too */
+    BELFRY_CARRIED    /* a later request for such a session: a poll, or a POST with one of its messages */
 };
 
 /* The request, parsed strictly: fields by host->field. */
@@ -130,6 +133,8 @@ struct belfry_request {
     struct belfry_text host;  /* the Host, with its port where there is one */
     int secure;               /* the client speaks https (to Belfry, or to a trusted proxy that says so) */
     uint8_t address[16]; /* the client's, behind trusted proxies; IPv4 as ::ffff:a.b.c.d; all zero: a unix socket */
+    int for_everybody;   /* BELFRY_HTTP: a file of Belfry's own, the same for everybody and no secret (client_js); no
+                            answer_field reaches it */
 };
 
 /* Names one connection's wait; good until it is resumed or the connection ends, harmless afterwards. */
@@ -145,7 +150,7 @@ struct belfry_call {
     struct belfry_ticket ticket;
     void *worker;         /* what worker_new made; null without it */
     void *connection;     /* conn_size bytes of this module's, zero at first, aligned to 16; the same from handshake to
-                             close. On BELFRY_HTTP each request has its own; null where conn_size is 0 */
+                             close. On BELFRY_HTTP and BELFRY_CARRIED each request has its own; null where conn_size is 0 */
     const void *route;    /* what scope_new made of the [route] section; null where it made nothing */
     const void *upstream; /* of the route's [upstream]; null where it has none */
     const void *room;     /* publish: of the [room] section; null where none matches */
@@ -306,7 +311,7 @@ struct belfry_module {
     /* A token for the connection's next hours ({"type":"auth"}). PASS: it took it. All modules are asked until one
      * passes. */
     enum belfry_verdict_type (*renew)(const struct belfry_call *call, struct belfry_verdict *verdict);
-    /* The last call, once for each connection (each request, of BELFRY_HTTP) for which the module's turn came at the
+    /* The last call, once for each connection (each request, of BELFRY_HTTP and BELFRY_CARRIED) for which the module's turn came at the
      * handshake: not where a module before it denied. */
     void (*close)(const struct belfry_call *call);
 };

@@ -16,6 +16,7 @@ frame *frame_new(size_t size) {
     frame *f = new (memory_get(sizeof(frame) + size + frame_padding)) frame;
     f->references.store(1, std::memory_order_relaxed); // published to other threads by the ring that carries it
     f->size = static_cast<uint32_t>(size);
+    f->room = f->key = 0;
     memset(f->data + size, 0, frame_padding);
     return f;
 }

@@ -16,13 +16,24 @@ namespace belfry {
 // Readable (zero) bytes behind a frame's content, so that simdjson may read past the end (SIMDJSON_PADDING).
 inline constexpr size_t frame_padding = 64;
 
+// What a queue that is too long may do with a frame is told by two marks, set by whoever made it before anybody else
+// sees it. A frame without a room is an answer or a control frame: it is never dropped.
 struct frame {
     std::atomic<uint32_t> references; // counted
     uint32_t size;                    // bytes of data
+    uint64_t room;                    // hash of the room that the message was published in; 0: none
+    uint64_t key;                     // hash of the message's key, which a newer one replaces; 0: none, or frame_gap
     char data[];
 };
 
-// One reference, data uninitialised, padding zeroed. size < 2^31. malloc'ed.
+// The key of a frame that tells its reader of what is missing in `room`; never dropped. Keys' hashes are above it.
+inline constexpr uint64_t frame_gap = 1;
+
+inline bool frame_droppable(const frame *f) {
+    return f->room != 0 && f->key != frame_gap;
+}
+
+// One reference, no marks, data uninitialised, padding zeroed. size < 2^31. malloc'ed.
 [[nodiscard]] frame *frame_new(size_t size);
 [[nodiscard]] frame *frame_copy(view bytes);
 // A frame that is two views, one behind the other.

@@ -17,6 +17,7 @@ namespace belfry {
 struct core_options {
     std::string workers; // "auto" or a number
     int64_t max_connections;
+    int64_t compression_min; // bytes
     std::string log;
     int32_t log_level;
     int32_t log_format;
@@ -32,8 +33,15 @@ struct broker_options {
     std::string url;
     std::string prefix;
     int64_t max_message;
+    int64_t history_memory;
+    bool command_stream;
     std::string tls_ca;
     bool tls_verify;
+    std::vector<std::string> sentinel; // HOST:PORT
+    std::string master_name;
+    std::string sentinel_password;
+    bool cluster;
+    bool sharded;
 };
 
 // [control]

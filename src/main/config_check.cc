@@ -20,6 +20,8 @@ struct checking {
 };
 
 static constexpr size_t last = SIZE_MAX; // of an option that repeats
+static constexpr size_t sentinels_max = 16;
+static constexpr uint16_t sentinel_port = 26379; // Sentinel's own default
 
 // The option's line, else the section's, else the file.
 static config_error placed(const checking *c, const std::string &section, const char *option, const std::string &text,
@@ -187,6 +189,7 @@ static void check_route(checking *c, route *r, const std::string &name, std::set
     if (!seen->insert(r->host + " " + r->path).second)
         complain(c, section, nullptr, "another route has the same host and path");
     bind_upstream(c, section, r);
+    if (r->client_js && r->mode == mode_proxy) complain(c, section, "client_js", "needs mode = rooms");
     check_notify(c, section, r);
     for (const std::string &pattern : r->join_on_connect) {
         std::string wrong = check_template(pattern);
@@ -195,6 +198,7 @@ static void check_route(checking *c, route *r, const std::string &name, std::set
     if (r->send_queue < r->max_message + 1024)
         complain(c, section, "send_queue",
                  "must be at least max_message + 1k, or a message that one client may send could not reach another");
+    if (r->send_queue_soft >= r->send_queue) complain(c, section, "send_queue_soft", "must be below send_queue");
     if (r->send_queue < c->out->broker.max_message + 1024)
         complain(c, section, "send_queue",
                  "must be at least [broker] max_message + 1k, or every client would be closed as slow");
@@ -208,15 +212,68 @@ static void check_room(checking *c, const room_rule *r) {
         complain(c, section, nullptr, "[" + section + "]: names with @ are Belfry's own");
 }
 
+// Whom to ask for the primary. They are spoken to as the primary is: with TLS or without.
+static void check_sentinels(checking *c) {
+    const broker_options *o = &c->out->broker;
+    broker_settings *link = &c->out->link;
+    if (o->sentinel.empty()) {
+        if (!o->master_name.empty()) complain(c, "broker", "master_name", "needs a sentinel to ask");
+        if (!o->sentinel_password.empty()) complain(c, "broker", "sentinel_password", "needs a sentinel to ask");
+        return;
+    }
+    if (o->master_name.empty()) complain(c, "broker", "sentinel", "needs master_name: they may watch several");
+    if (o->master_name.find_first_of(" \t") != std::string::npos)
+        complain(c, "broker", "master_name", "\"" + o->master_name + "\" is no name");
+    if (o->cluster) complain(c, "broker", "sentinel", "a cluster fails over by itself: either sentinel or cluster");
+    if (o->sentinel.size() > sentinels_max)
+        complain(c, "broker", "sentinel", "more than " + std::to_string(sentinels_max) + " of them");
+    for (size_t i = 0; i < o->sentinel.size(); i++) {
+        redis_settings s = link->redis;
+        error e;
+        s.user.clear();
+        s.password = o->sentinel_password;
+        s.database = 0;
+        s.port = sentinel_port;
+        if (redis_parse_endpoint(o->sentinel[i], &s, &e))
+            link->sentinels.push_back(s);
+        else
+            complain(c, "broker", "sentinel", e.text, i);
+    }
+    link->master_name = o->master_name;
+}
+
+// Where Redis is, and in how many places.
+static void check_places(checking *c) {
+    const broker_options *o = &c->out->broker;
+    broker_settings *link = &c->out->link;
+    check_sentinels(c);
+    link->cluster = o->cluster;
+    link->sharded = o->sharded;
+    const char *several = o->cluster ? "cluster" : !o->sentinel.empty() ? "sentinel" : nullptr;
+    if (o->type != 1) {
+        if (several) complain(c, "broker", several, "needs type = redis");
+        if (o->sharded) complain(c, "broker", "sharded", "needs type = redis");
+        return;
+    }
+    if (several && link->redis.host.empty() && !link->redis.unix_path.empty())
+        complain(c, "broker", "url", std::string("a unix socket leads to one server, not to ") + several);
+    if (o->cluster && link->redis.database != 0) complain(c, "broker", "url", "a cluster has no database but 0");
+    if (o->cluster && o->prefix.find_first_of("{}") != std::string::npos)
+        complain(c, "broker", "prefix", "braces would decide where in the cluster all rooms go");
+}
+
 static void check_broker(checking *c) {
     const broker_options *o = &c->out->broker;
     error e;
     c->out->link.type = o->type;
     c->out->link.prefix = o->prefix;
     c->out->link.max_message = o->max_message;
+    c->out->link.history_memory = o->history_memory;
+    c->out->link.command_stream = o->command_stream;
     if (o->type == 1 && !redis_parse_url(o->url, &c->out->link.redis, &e)) complain(c, "broker", "url", e.text);
     c->out->link.redis.tls_ca = o->tls_ca;
     c->out->link.redis.tls_verify = o->tls_verify;
+    check_places(c);
     if (o->type != 1 || !c->out->link.redis.tls) return;
     tls_context *tried = tls_client_new(o->tls_ca.empty() ? nullptr : o->tls_ca.c_str(), o->tls_verify, &e);
     if (!tried) return complain(c, "broker", "tls_ca", e.text);
@@ -249,11 +306,14 @@ void config_check(config *out, const char *file, const config_places *places,
     std::set<std::string> seen;
     for (size_t i = 0; i < out->relay.routes.size(); i++)
         check_route(&c, &out->relay.routes[i], route_names[i], &seen);
-    for (const room_rule &r : out->relay.rooms)
+    for (room_rule &r : out->relay.rooms) {
         check_room(&c, &r);
+        r.presence = r.presence || r.announce;
+    }
     check_broker(&c);
     check_control(&c);
     out->relay.max_connections = out->core.max_connections;
+    out->relay.compression_min = out->core.compression_min;
     out->relay.max_message = out->broker.max_message;
 }
 

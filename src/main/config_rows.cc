@@ -14,7 +14,7 @@ static const char *const formats[] = {"text", "json", nullptr};
 static const char *const modes[] = {"rooms", "proxy", nullptr};
 static const char *const asks[] = {"auto", "always", nullptr};
 static const char *const protocols[] = {"json", "raw", nullptr};
-static const char *const slow[] = {"close", nullptr};
+static const char *const slow[] = {"close", "drop_oldest", "latest", nullptr};
 static const char *const rights[] = {"anyone", "members", "user", "backend", "nobody", nullptr};
 static const char *const brokers[] = {"memory", "redis", nullptr};
 
@@ -29,6 +29,8 @@ const option_row config_rows[] = {
      "threads that hold connections, 1 to 64; auto = one for each CPU that the process may use"},
     {"belfry", "max_connections", t::integer, FIELD(core_options, max_connections), "100000", 1, 16000000, nullptr,
      false, "of the whole process; above it a handshake is answered 503"},
+    {"belfry", "compression_min", t::size, FIELD(core_options, compression_min), "256", 0, 256 * mib, nullptr, false,
+     "bytes of a message below which nobody gets it compressed: it would hardly be smaller"},
     {"belfry", "log", t::text, FIELD(core_options, log), "stderr", 0, 0, nullptr, false, "stderr, syslog or a file"},
     {"belfry", "log_level", t::choice, FIELD(core_options, log_level), "info", 0, 0, levels, false,
      "error, warn, info or debug: what is less urgent is not written"},
@@ -108,6 +110,8 @@ const option_row config_rows[] = {
      "what the hook is told afterwards: connected disconnected joined left occupied vacated"},
     {"route", "publish_header", t::boolean, FIELD(route, publish_header), "no", 0, 0, nullptr, false,
      "yes = a proxied answer's Belfry-Publish field broadcasts its body; clients never see the field"},
+    {"route", "client_js", t::boolean, FIELD(route, client_js), "no", 0, 0, nullptr, false,
+     "yes = serve the browser client at belfry.js under this route, to everybody"},
     {"route", "max_body", t::size, FIELD(route, max_body), "16m", 0, 1024 * 1024 * mib, nullptr, false,
      "of a proxied request; above it 413; 0 = no bound"},
     {"route", "body_timeout", t::duration, FIELD(route, body_timeout), "30s", 100, hour, nullptr, false,
@@ -125,6 +129,14 @@ const option_row config_rows[] = {
      "rooms every client is in from the start; {conn}, {user} and {query.NAME} are filled in"},
     {"route", "echo", t::boolean, FIELD(route, echo), "no", 0, 0, nullptr, false,
      "raw protocol: yes = a client's own message comes back to it too"},
+    {"route", "sse", t::boolean, FIELD(route, sse), "yes", 0, 0, nullptr, false,
+     "server-sent events for who asks with Accept: text/event-stream, as every browser's EventSource does"},
+    {"route", "poll", t::boolean, FIELD(route, poll), "yes", 0, 0, nullptr, false,
+     "long polling by ?transport=poll, for clients behind proxies that let nothing else through"},
+    {"route", "poll_wait", t::duration, FIELD(route, poll_wait), "25s", 100, hour, nullptr, false,
+     "that a poll waits for a message; below the idle time-out of what stands between"},
+    {"route", "poll_timeout", t::duration, FIELD(route, poll_timeout), "30s", 100, hour, nullptr, false,
+     "without a poll, after which the session counts as gone"},
     {"route", "max_message", t::size, FIELD(route, max_message), "64k", 1, 256 * mib, nullptr, false,
      "of a client's message, all fragments together; above it 1009"},
     {"route", "max_rooms", t::integer, FIELD(route, max_rooms), "64", 1, 65536, nullptr, false,
@@ -137,7 +149,15 @@ const option_row config_rows[] = {
      "without a message from the client, after which it is closed; 0 = never"},
     {"route", "send_queue", t::size, FIELD(route, send_queue), "1m", 4 * kib, 1024 * mib, nullptr, false,
      "bytes that may wait for a slow client, 96 a frame included, before on_slow"},
-    {"route", "on_slow", t::choice, FIELD(route, on_slow), "close", 0, 0, slow, false, "close = Close frame 4413"},
+    {"route", "send_queue_soft", t::size, FIELD(route, send_queue_soft), "0", 0, 1024 * mib, nullptr, false,
+     "bytes, counted the same, that may wait for no longer than send_queue_soft_time before on_slow; 0 = none"},
+    {"route", "send_queue_soft_time", t::duration, FIELD(route, send_queue_soft_time), "10s", 100, hour, nullptr, false,
+     "above send_queue_soft, after which a client counts as slow"},
+    {"route", "on_slow", t::choice, FIELD(route, on_slow), "close", 0, 0, slow, false,
+     "close = Close frame 4413; drop_oldest = the oldest messages go, with a gap; latest = newer ones of the same key "
+     "replace older ones first"},
+    {"route", "compression", t::boolean, FIELD(route, compression), "yes", 0, 0, nullptr, false,
+     "permessage-deflate with clients that offer it: each message is compressed once for all of them"},
 
     {"room", "join", t::choice, FIELD(room_rule, join), "backend", 0, 0, rights, false,
      "who may join: anyone, user, backend or nobody"},
@@ -145,6 +165,14 @@ const option_row config_rows[] = {
      "who may publish: anyone, members, user, backend or nobody"},
     {"room", "max_members", t::integer, FIELD(room_rule, max_members), "0", 0, 16000000, nullptr, false,
      "of one room, on each thread of this node; 0 = no bound"},
+    {"room", "history", t::integer, FIELD(room_rule, history), "0", 0, 100000, nullptr, false,
+     "messages that a room keeps, for who joins with since; 0 = none, and delivery is at most once"},
+    {"room", "history_ttl", t::duration, FIELD(room_rule, history_ttl), "5m", second, 30 * 24 * hour, nullptr, false,
+     "after a room's last message, until it keeps none any more"},
+    {"room", "presence", t::boolean, FIELD(room_rule, presence), "no", 0, 0, nullptr, false,
+     "yes = members can ask who is in the room, on all nodes"},
+    {"room", "announce", t::boolean, FIELD(room_rule, announce), "no", 0, 0, nullptr, false,
+     "yes = who comes and goes is told to the room, leaves 3 s late so that a reload is no news; implies presence"},
 
     {"broker", "type", t::choice, FIELD(broker_options, type), "memory", 0, 0, brokers, false,
      "memory = one node, nothing to install; redis = any number of nodes and publishers"},
@@ -154,10 +182,28 @@ const option_row config_rows[] = {
      "in front of every channel, so that several applications can share a Redis"},
     {"broker", "max_message", t::size, FIELD(broker_options, max_message), "512k", 1, 256 * mib, nullptr, false,
      "of one message from Redis or the control API; larger ones are dropped and counted, or answered 413"},
+    {"broker", "history_memory", t::size, FIELD(broker_options, history_memory), "64m", 64 * kib, 1024 * 1024 * mib,
+     nullptr, false,
+     "that all rooms' history may take on this node (memory), or the copies of it for who joins (redis)"},
+    {"broker", "command_stream", t::boolean, FIELD(broker_options, command_stream), "yes", 0, 0, nullptr, false,
+     "redis: take part in carrying out what backends leave in the stream PREFIXcommands (XADD)"},
     {"broker", "tls_ca", t::text, FIELD(broker_options, tls_ca), "", 0, 0, nullptr, false,
      "PEM file that Redis's certificate is checked against; empty = the system's"},
     {"broker", "tls_verify", t::boolean, FIELD(broker_options, tls_verify), "yes", 0, 0, nullptr, false,
      "no = encrypt without knowing to whom; for tests"},
+
+    {"broker", "sentinel", t::list, FIELD(broker_options, sentinel), "", 0, 0, nullptr, false,
+     "HOST:PORT of a Redis Sentinel, repeats: these tell where the primary is; url gives user, password, database and "
+     "TLS"},
+    {"broker", "master_name", t::text, FIELD(broker_options, master_name), "", 0, 0, nullptr, false,
+     "what the sentinels call the primary: the NAME of their `sentinel monitor NAME ...`"},
+    {"broker", "sentinel_password", t::secret, FIELD(broker_options, sentinel_password), "", 0, 0, nullptr, false,
+     "of the sentinels, where they require one (requirepass in their files)"},
+    {"broker", "cluster", t::boolean, FIELD(broker_options, cluster), "no", 0, 0, nullptr, false,
+     "yes = url is one node of a Redis Cluster, which tells of the others"},
+    {"broker", "sharded", t::boolean, FIELD(broker_options, sharded), "no", 0, 0, nullptr, false,
+     "yes = rooms by sharded pub/sub (Redis 7), so that a cluster's node carries its slots' rooms alone; backends "
+     "SPUBLISH"},
 
     {"control", "listen", t::list, FIELD(control_options, listen), "", 0, 0, nullptr, false,
      "unix:/path (mode 0660) or address:port, which needs a token; repeats; empty = no control API"},

@@ -49,6 +49,15 @@ static view next_line(view *rest) {
     return line;
 }
 
+// ?receivers=all
+static bool receivers_of(control_conn *c, view query, bool *all) {
+    std::string text = uri_parameter(query, "receivers");
+    *all = text == "all";
+    if (*all || text.empty() || text == "node") return true;
+    control_reply_error(c, 400, "receivers: all, or node (this one, the default)", view());
+    return false;
+}
+
 static void rooms_done(query *q, void *context, uint64_t) {
     std::map<std::string, uint64_t> merged;
     for (uint32_t i = 0; i < q->part_count; i++)
@@ -72,14 +81,56 @@ static void rooms_done(query *q, void *context, uint64_t) {
     reply_json(static_cast<control_conn *>(context), &out);
 }
 
-static void room_done(query *q, void *context, uint64_t) {
+// Who asked for a room with presence: its members on all nodes are in the answer.
+struct room_question {
+    control_conn *from; // counted
+    std::string room;
+};
+
+static void members_told(const presence_asker *asker, const presence_page *page) {
+    auto *q = static_cast<room_question *>(asker->context);
+    if (page) {
+        buffer out = {};
+        buffer_append(&out, "{\"room\":");
+        json_write_string(&out, q->room);
+        buffer_append(&out, ",\"members\":[");
+        bool first = true;
+        for (view rest = frame_view(page->members); !rest.empty(); first = false) {
+            size_t end = rest.find(presence_separator);
+            if (!first) buffer_append_char(&out, ',');
+            buffer_append(&out, rest.substr(0, end));
+            rest.remove_prefix(end + 1);
+        }
+        buffer_printf(&out, "],\"count\":%llu%s}", static_cast<unsigned long long>(page->count),
+                      page->truncated ? ",\"truncated\":true" : "");
+        reply_json(q->from, &out);
+    } else {
+        control_reply_error(q->from, 503, "who is in the room is not known now", "Retry-After: 1\r\n");
+        control_unref(q->from);
+    }
+    delete q;
+}
+
+// Nothing where the room keeps no history.
+static void write_place(const position *at, buffer *out) {
+    if (position_none(at)) return;
+    buffer_append(out, ",\"epoch\":");
+    json_write_string(out, position_epoch(at));
+    buffer_append(out, ",\"offset\":");
+    buffer_append_uint(out, at->offset);
+}
+
+static void room_done(query *q, void *context, uint64_t tag) {
     uint64_t members = 0;
     for (uint32_t i = 0; i < q->part_count; i++)
         members += q->parts[i].count;
     buffer out = {};
     buffer_append(&out, "{\"room\":");
     json_write_string(&out, q->room);
-    buffer_printf(&out, ",\"members\":%llu}", static_cast<unsigned long long>(members));
+    buffer_printf(&out, ",\"members\":%llu", static_cast<unsigned long long>(members));
+    position at = node_place(reinterpret_cast<control_api *>(tag)->node, q->room);
+    write_place(&at, &out);
+    buffer_append_char(&out, '}');
     reply_json(static_cast<control_conn *>(context), &out);
 }
 
@@ -129,9 +180,17 @@ static void with_room(control_api *a, control_conn *c, const control_request *q,
         return control_reply_error(c, 400, "the room's name is badly percent-encoded", view());
     room.resize(size);
     if (const char *bad = room_name_check(room)) return control_reply_error(c, 400, bad, view());
-    if (q->method == "POST") return control_publish_body(a, c, room, q->body);
+    bool all;
+    if (q->method == "POST") {
+        if (receivers_of(c, q->query, &all)) control_publish_body(a, c, room, q->body, all);
+        return;
+    }
     if (q->method != "GET") return control_reply_error(c, 405, "GET or POST", "Allow: GET, POST\r\n");
-    node_query(a->node, query_type::room, room, view(), 1, room_done, control_ref(c), 0);
+    if (presence_wanted(a->node->presence, room)) {
+        presence_asker asker = {members_told, new room_question{control_ref(c), room}, {}, 0};
+        return presence_ask(a->node->presence, room, &asker);
+    }
+    node_query(a->node, query_type::room, room, view(), 1, room_done, control_ref(c), reinterpret_cast<uint64_t>(a));
 }
 
 static void ready(control_api *a, control_conn *c) {
@@ -166,7 +225,10 @@ static const api_path paths[] = {
      }},
     {"GET", "/readyz", [](control_api *a, control_conn *c, const control_request *) { ready(a, c); }},
     {"POST", "/v1/commands",
-     [](control_api *a, control_conn *c, const control_request *q) { control_run_commands(a, c, q->body); }},
+     [](control_api *a, control_conn *c, const control_request *q) {
+         bool all;
+         if (receivers_of(c, q->query, &all)) control_run_commands(a, c, q->body, all);
+     }},
     {"GET", "/v1/rooms", get_rooms},
     {"GET", "/v1/connections", get_connections},
     {"GET", "/v1/upstreams", get_upstreams},

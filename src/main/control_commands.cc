@@ -2,6 +2,7 @@
 #include "main/control_commands.h"
 
 #include "proto/utf8.h"
+#include "relay/node_peers.h"
 
 namespace belfry {
 
@@ -10,12 +11,13 @@ struct batch {
     control_conn *to; // counted
     std::vector<std::string> results;
     size_t pending;
-    bool single, unreachable;
-    int single_code; // of the single command's error, or 0
+    bool single, unreachable, all; // all: receivers of all nodes
+    int single_code;               // of the single command's error, or 0
 };
 
 // Which result a job fills.
 struct batch_slot {
+    node *on; // borrowed
     batch *of;
     size_t index;
 };
@@ -49,27 +51,70 @@ static void set_error(batch *b, size_t index, int code, view text) {
 
 static constexpr view out_of_reach = "the broker is out of reach, overloaded, or did not confirm it: try again";
 
-static void published(publish_job *job, void *context) {
+// {"epoch","offset","receivers","duplicate"}, without what there is none of.
+static std::string result_of(const publish_job *job) {
+    std::string out = "{";
+    if (!position_none(&job->at)) // an epoch needs no escapes
+        out += "\"epoch\":\"" + std::string(position_epoch(&job->at)) +
+               "\",\"offset\":" + std::to_string(job->at.offset) + ",";
+    out += "\"receivers\":" + std::to_string(job->receivers);
+    return out + (job->duplicate ? ",\"duplicate\":true}" : "}");
+}
+
+// A publish whose receivers of other nodes are asked for; `told` gets the whole result.
+struct receivers_wait {
+    publish_job job; // as it was settled
+    void (*told)(const publish_job *job, void *context);
+    void *context;
+};
+
+static void receivers_known(void *context, uint64_t receivers) {
+    auto *w = static_cast<receivers_wait *>(context);
+    w->job.receivers += receivers;
+    w->told(&w->job, w->context);
+    delete w;
+}
+
+// Nothing was sent of a duplicate, so nobody else has got it.
+static void tell_result(node *n, const publish_job *job, void (*told)(const publish_job *job, void *context),
+                        void *context) {
+    if (job->failed || job->duplicate || job->acks.empty()) return told(job, context);
+    auto *w = new receivers_wait{*job, told, context};
+    node_ask_receivers(n, &w->job.acks, receivers_known, w);
+}
+
+static void write_result(const publish_job *job, void *context) {
     auto *slot = static_cast<batch_slot *>(context);
     if (job->failed)
         set_error(slot->of, slot->index, 503, out_of_reach);
     else
-        slot->of->results[slot->index] = "{\"receivers\":" + std::to_string(job->receivers) + "}";
+        slot->of->results[slot->index] = result_of(job);
     finish(slot->of);
     delete slot;
+}
+
+static void published(publish_job *job, void *context) {
+    tell_result(static_cast<batch_slot *>(context)->on, job, write_result, context);
+}
+
+static void ordered(void *context, int code, const char *why) {
+    auto *slot = static_cast<batch_slot *>(context);
+    if (code) set_error(slot->of, slot->index, code, why);
+    finish(slot->of);
+    delete slot;
+}
+
+static void order(control_api *a, batch *b, size_t index, const command *c, view source) {
+    b->pending++;
+    node_order_everywhere(a->node, c, source, ordered, new batch_slot{a->node, b, index});
 }
 
 static void publish(control_api *a, batch *b, size_t index, const command *c) {
     if (c->data.size() > static_cast<size_t>(a->settings->broker.max_message))
         return set_error(b, index, 413, "data is larger than [broker] max_message");
-    publish_job *job = publish_job_new(published, new batch_slot{b, index});
+    publish_job *job = publish_job_new(published, new batch_slot{a->node, b, index});
     b->pending++;
-    frame *source = frame_copy(c->data);
-    bool sent = true;
-    for (size_t i = 0; i < c->room_count && sent; i++)
-        sent = node_publish(a->node, c->rooms[i], source, frame_view(source), c->kind, c->from, c->except,
-                            c->except_count, job);
-    frame_unref(source);
+    bool sent = node_publish_command(a->node, c, job, b->all);
     publish_job_settle(job, 0, sent);
 }
 
@@ -82,12 +127,10 @@ static void run(control_api *a, batch *b, view source) {
     error e;
     if (!command_parse(a->reader, frame_view(padded), &c, &scratch, &e))
         set_error(b, index, 400, e.text);
-    else if (!c.id.empty())
-        set_error(b, index, 501, "id: idempotent publishes do not exist yet");
     else if (c.op == command_op::publish)
         publish(a, b, index, &c);
-    else if (int code = node_order(a->node, &c, &e))
-        set_error(b, index, code, e.text);
+    else
+        order(a, b, index, &c, frame_view(padded));
     buffer_free(&scratch);
     frame_unref(padded);
 }
@@ -98,7 +141,7 @@ static bool collect(view raw, json_type, void *context) {
     return all->size() <= control_commands_max;
 }
 
-void control_run_commands(control_api *a, control_conn *c, view body) {
+void control_run_commands(control_api *a, control_conn *c, view body, bool all) {
     view trimmed = body.substr(std::min(body.size(), body.find_first_not_of(" \t\r\n")));
     bool many = trimmed.starts_with("[");
     std::vector<std::string> sources;
@@ -113,30 +156,41 @@ void control_run_commands(control_api *a, control_conn *c, view body) {
     } else {
         sources.emplace_back(body);
     }
-    auto *b = new batch{control_ref(c), {}, 1, !many, false, 0};
+    auto *b = new batch{control_ref(c), {}, 1, !many, false, all, 0};
     for (const std::string &source : sources)
         run(a, b, source);
     finish(b);
 }
 
-static void body_published(publish_job *job, void *context) {
-    auto *c = static_cast<control_conn *>(context);
-    if (job->failed) {
-        control_reply_error(c, 503, out_of_reach, "Retry-After: 1\r\n");
-    } else {
-        std::string body = "{\"receivers\":" + std::to_string(job->receivers) + "}";
-        control_reply(c, 200, "application/json", body, view());
-    }
-    control_unref(c);
+// Who waits for a body that was published.
+struct body_wait {
+    node *on;         // borrowed
+    control_conn *to; // counted
+};
+
+static void answer_body(const publish_job *job, void *context) {
+    auto *w = static_cast<body_wait *>(context);
+    if (job->failed)
+        control_reply_error(w->to, 503, out_of_reach, "Retry-After: 1\r\n");
+    else
+        control_reply(w->to, 200, "application/json", result_of(job), view());
+    control_unref(w->to);
+    delete w;
 }
 
-void control_publish_body(control_api *a, control_conn *c, view room, view body) {
+static void body_published(publish_job *job, void *context) {
+    tell_result(static_cast<body_wait *>(context)->on, job, answer_body, context);
+}
+
+void control_publish_body(control_api *a, control_conn *c, view room, view body, bool all) {
     if (body.size() > static_cast<size_t>(a->settings->broker.max_message))
         return control_reply_error(c, 413, "the body is larger than [broker] max_message", view());
-    publish_job *job = publish_job_new(body_published, control_ref(c));
+    publish_job *job = publish_job_new(body_published, new body_wait{a->node, control_ref(c)});
     frame *source = frame_copy(body);
     payload_kind kind = utf8_valid(body) ? payload_kind::text : payload_kind::binary;
-    bool sent = node_publish(a->node, room, source, frame_view(source), kind, view(), nullptr, 0, job);
+    message_parts parts = {room, source, frame_view(source), kind};
+    parts.ack = all;
+    bool sent = node_publish(a->node, &parts, job);
     frame_unref(source);
     publish_job_settle(job, 0, sent);
 }

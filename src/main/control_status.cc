@@ -8,6 +8,8 @@
 #include "main/control_status.h"
 
 #include "base/log.h"
+#include "relay/broker_memory.h"
+#include "relay/broker_redis.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -42,9 +44,9 @@ static void write_listeners(const control_api *a, buffer *out) {
 static void write_counters(const counters *n, buffer *out) {
     buffer_printf(out,
                   ",\"accepted\":%llu,\"handshakes\":%llu,\"messages_in\":%llu,\"bytes_in\":%llu,\"deliveries\":%llu,"
-                  "\"bytes_out\":%llu,\"pings_in\":%llu,\"pings_out\":%llu,\"turns\":%llu",
+                  "\"bytes_out\":%llu,\"pings_in\":%llu,\"pings_out\":%llu,\"turns\":%llu,\"replayed\":%llu",
                   big(n->accepted), big(n->handshakes), big(n->messages_in), big(n->bytes_in), big(n->deliveries),
-                  big(n->bytes_out), big(n->pings_in), big(n->pings_out), big(n->turns));
+                  big(n->bytes_out), big(n->pings_in), big(n->pings_out), big(n->turns), big(n->replayed));
     buffer_append(out, ",\"refused\":{");
     for (int i = 0; i < refuse_reason_count; i++)
         buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", refuse_reason_name(static_cast<refuse_reason>(i)),
@@ -53,7 +55,9 @@ static void write_counters(const counters *n, buffer *out) {
     for (int i = 0; i < drop_reason_count; i++)
         buffer_printf(out, "%s\"%s\":%llu", i ? "," : "", drop_reason_name(static_cast<drop_reason>(i)),
                       big(n->dropped[i]));
-    buffer_append(out, "},\"closed\":{");
+    buffer_printf(out, "},\"slow\":{\"closed_hard\":%llu,\"closed_soft\":%llu,\"gaps\":%llu}", big(n->slow.closed_hard),
+                  big(n->slow.closed_soft), big(n->slow.gaps));
+    buffer_append(out, ",\"closed\":{");
     bool first = true;
     for (const close_count &e : n->closed) {
         if (!e.count) continue;
@@ -82,29 +86,83 @@ static void write_proxy(const edge_counters *n, buffer *out) {
                   big(n->publish_failures));
 }
 
+static void write_plain(const plain_counters *n, buffer *out) {
+    buffer_printf(out,
+                  ",\"sse\":{\"opened\":%llu,\"held\":%llu},\"poll\":{\"opened\":%llu,\"polls\":%llu},\"posts\":%llu",
+                  big(n->events), big(n->held), big(n->polled), big(n->polls), big(n->posts));
+}
+
+// What the memory broker keeps, what the caches over Redis hold, and what became of joins with `since`.
+static void write_history(const control_api *a, buffer *out) {
+    const feed_counters *n = &a->node->feeds.count;
+    buffer_printf(out,
+                  ",\"history\":{\"reads\":%llu,\"filled\":%llu,\"gaps\":%llu,\"duplicates\":%llu,\"recovered\":%llu,"
+                  "\"not_recovered\":%llu,\"cache_bytes\":%llu",
+                  big(n->reads), big(n->filled), big(n->gaps), big(n->duplicates), big(n->recovered),
+                  big(n->not_recovered), big(a->node->feeds.cache_bytes));
+    if (const history_counters *h = broker_memory_history(a->node->broker))
+        buffer_printf(out,
+                      ",\"rooms\":%llu,\"messages\":%llu,\"bytes\":%llu,\"places\":%llu,\"evicted\":%llu,"
+                      "\"expired\":%llu",
+                      big(h->rooms), big(h->messages), big(h->bytes), big(h->places), big(h->evicted), big(h->expired));
+    buffer_append_char(out, '}');
+}
+
+// Redis in several places: what Sentinel or the cluster made necessary.
+static void write_places(const control_api *a, buffer *out) {
+    if (a->settings->broker.type != 1) return;
+    redis_place_counters n;
+    if (!broker_redis_counters(a->node->broker, &n)) return;
+    buffer_printf(out, ",\"redis\":{\"switches\":%llu,\"redirects\":%llu,\"retries\":%llu,\"map_reads\":%llu}",
+                  big(n.switches), big(n.cluster.redirects), big(n.cluster.retries), big(n.cluster.refreshes));
+}
+
 static void write_broker(const control_api *a, buffer *out) {
     const broker *b = a->node->broker;
     const broker_counters *n = &b->count;
     buffer_printf(out,
                   ",\"broker\":{\"type\":\"%s\",\"ready\":%s,\"received\":%llu,\"published\":%llu,\"oversized\":%llu,"
                   "\"malformed\":%llu,"
-                  "\"reconnects\":%llu,\"subscriptions\":%llu}",
+                  "\"reconnects\":%llu,\"subscriptions\":%llu,\"duplicates\":%llu,\"history_reads\":%llu}",
                   a->settings->broker.type == 1 ? "redis" : "memory", b->ops->ready(b) ? "true" : "false",
                   big(n->received), big(n->published), big(n->oversized), big(n->malformed), big(n->reconnects),
-                  big(n->subscriptions));
+                  big(n->subscriptions), big(n->duplicates), big(n->history_reads));
+    write_places(a, out);
+    write_history(a, out);
     buffer_printf(out, ",\"commands\":%llu,\"command_errors\":%llu,\"publishes_dropped\":%llu,\"stalls\":%llu",
                   big(a->node->commands), big(a->node->command_errors), big(a->node->publishes_dropped),
                   big(a->node->stalls));
+    if (!a->node->stream) return;
+    const command_stream_counters *s = command_stream_count(a->node->stream);
+    buffer_printf(out,
+                  ",\"command_stream\":{\"done\":%llu,\"malformed\":%llu,\"again\":%llu,\"claimed\":%llu,"
+                  "\"dropped\":%llu}",
+                  big(s->done), big(s->malformed), big(s->again), big(s->claimed), big(s->dropped));
+}
+
+static void write_presence(const control_api *a, buffer *out) {
+    presence_counters n = presence_count(a->node->presence);
+    buffer_printf(out,
+                  ",\"presence\":{\"rooms\":%llu,\"members\":%llu,\"held\":%llu,\"bytes\":%llu,\"announced\":%llu,"
+                  "\"announce_failures\":%llu,\"held_over\":%llu,\"asked\":%llu,\"asks_refused\":%llu,\"reads\":%llu,"
+                  "\"writes\":%llu,\"write_failures\":%llu}",
+                  big(n.rooms), big(n.members), big(n.held), big(n.bytes), big(n.announced), big(n.announce_failures),
+                  big(n.held_over), big(n.asked), big(n.asks_refused), big(n.reads), big(n.writes),
+                  big(n.write_failures));
+    if (!a->node->others) return;
+    nodes_counters o = nodes_count_of(a->node->others);
+    buffer_printf(out, ",\"nodes\":{\"others\":%zu,\"looks\":%llu,\"lost\":%llu,\"tidied\":%llu,\"back\":%llu}",
+                  nodes_count(a->node->others), big(o.looks), big(o.lost), big(o.tidied), big(o.back));
 }
 
 static void write_memory(const shard_status *sum, buffer *out) {
     buffer_printf(
         out,
         ",\"memory\":{\"connections\":%llu,\"queues\":%llu,\"memberships\":%llu,\"tables\":%llu,\"in_flight\":%lld},"
-        "\"writes\":%llu,\"encodes\":%llu,\"accept_exhausted\":%llu",
+        "\"writes\":%llu,\"encodes\":%llu,\"deflates\":%llu,\"inflates\":%llu,\"accept_exhausted\":%llu",
         big(sum->conn_bytes), big(sum->chunk_bytes), big(sum->membership_bytes), big(sum->table_bytes),
         static_cast<long long>(message_bytes_in_flight()), big(sum->writes), big(message_encodes()),
-        big(sum->accept_exhausted));
+        big(message_deflates()), big(sum->count.inflates), big(sum->accept_exhausted));
 }
 
 static shard_status add_up(const query *q) {
@@ -147,8 +205,11 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
     write_proxy(&sum.count.edge, out);
+    write_plain(&sum.count.plain, out);
+    buffer_printf(out, ",\"client_js\":%llu", big(sum.count.edge.client_js));
     write_hooks(&sum.count.edge, &sum.notify, out);
     write_broker(a, out);
+    write_presence(a, out);
     write_memory(&sum, out);
     buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu}}\n", big(log_count(log_level::error)),
                   big(log_count(log_level::warn)));

@@ -255,12 +255,14 @@ bool token_find(const belfry_call *call, const route_auth *route, belfry_text *t
 
 belfry_verdict_type ask_backend(const belfry_call *call, belfry_verdict *verdict) {
     if (call->request->kind == BELFRY_HTTP) return BELFRY_PASS; // which the backend is about to see itself
+    if (call->request->kind == BELFRY_CARRIED) return BELFRY_PASS; // it was asked when the session was opened
     if (call->host->ask_backend(call)) return BELFRY_WAIT;
     return deny(verdict, 500, "auth asks the backend, and the route has no hook");
 }
 
 belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) {
     const auto *route = static_cast<const route_auth *>(call->route);
+    if (BELFRY_HAS(call->request, for_everybody) && call->request->for_everybody) return BELFRY_PASS;
     if (route->mode == auth_backend) return ask_backend(call, verdict);
     if (call->request->kind == BELFRY_HTTP && !route->http) return BELFRY_PASS;
     belfry_text second = {}, token = {};

@@ -337,7 +337,10 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
     // Which of two counts is a guess that the backend may make otherwise; no browser sends two.
     if (call->host->field(call, "Origin", 1, &second) != 0) return deny(verdict, 403, "more than one Origin");
     const entry *found = find(list, call, present, origin);
-    if (call->request->kind == BELFRY_HTTP) return cors(list, call, found, origin, verdict);
+    const belfry_kind kind = call->request->kind;
+    if (kind == BELFRY_HTTP) return cors(list, call, found, origin, verdict);
+    // Sessions over plain HTTP are refused as those over WebSocket are, and who may come in may also read.
+    if (found && (kind == BELFRY_EVENTS || kind == BELFRY_CARRIED)) return cors(list, call, found, origin, verdict);
     return found ? BELFRY_PASS : deny(verdict, 403, "origin not allowed");
 }
 

@@ -141,7 +141,8 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
     state->route = limits->id;
-    const bool plain = state->plain = call->request->kind == BELFRY_HTTP;
+    const belfry_kind kind = call->request->kind;
+    const bool plain = state->plain = kind == BELFRY_HTTP || kind == BELFRY_CARRIED;
     if (!address_of(call->request, state->address)) return BELFRY_PASS;
     const belfry_rate *rate = plain ? &limits->request : &limits->connection;
     if (rate->amount > 0) {

@@ -126,6 +126,13 @@ stream_result outq_flush(outq *q, slab *chunks, stream *s) {
     return result;
 }
 
+frame *outq_take(outq *q, slab *chunks) {
+    if (!q->count) return nullptr;
+    frame *f = take_first(q, chunks);
+    q->bytes -= f->size;
+    return f;
+}
+
 uint32_t outq_clear(outq *q, slab *chunks) {
     uint32_t dropped = q->count;
     while (q->count != 0)
@@ -134,17 +141,34 @@ uint32_t outq_clear(outq *q, slab *chunks) {
     return dropped;
 }
 
-uint32_t outq_drop_unsent(outq *q, slab *chunks, bool keep_first) {
-    uint32_t keep = q->offset != 0 || keep_first ? 1 : 0;
-    if (keep < q->pinned) keep = q->pinned;
-    if (keep >= q->count) return 0;
+namespace {
 
+// Moves the first `keep` frames, with what is known of them, to a queue of their own.
+outq split(outq *q, slab *chunks, uint32_t keep) {
     outq kept = {};
     while (kept.count < keep)
         outq_push(&kept, chunks, take_first(q, chunks));
     kept.bytes -= q->offset;
     kept.offset = q->offset;
     kept.pinned = q->pinned;
+    return kept;
+}
+
+} // namespace
+
+void outq_unload(outq *q, slab *chunks, frame **into) {
+    outq kept = split(q, chunks, outq_fixed(q));
+    while (q->count != 0)
+        *into++ = take_first(q, chunks);
+    *q = kept;
+}
+
+uint32_t outq_drop_unsent(outq *q, slab *chunks, bool keep_first) {
+    uint32_t keep = outq_fixed(q);
+    if (keep == 0 && keep_first) keep = 1;
+    if (keep >= q->count) return 0;
+
+    outq kept = split(q, chunks, keep);
     uint32_t dropped = outq_clear(q, chunks);
     *q = kept;
     return dropped;

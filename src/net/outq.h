@@ -47,8 +47,20 @@ inline void outq_push(outq *q, slab *chunks, frame *f) {
 // One write call at most. ok: all written, or progress was made and there is more (q->count != 0): the socket may take
 // more. again: the socket is full. eof or failed: give up.
 [[nodiscard]] stream_result outq_flush(outq *q, slab *chunks, stream *s);
+// Takes the first frame out, whole: for a queue that no stream writes. Its reference is the caller's; null where the
+// queue is empty.
+frame *outq_take(outq *q, slab *chunks);
 // Drops all frames, also a begun one. Returns how many.
 uint32_t outq_clear(outq *q, slab *chunks);
+// How many frames at the front must stay where they are: one whose first bytes are on the wire, and those in a pending
+// TLS record.
+inline uint32_t outq_fixed(const outq *q) {
+    uint32_t begun = q->offset != 0 ? 1 : 0;
+    return begun < q->pinned ? q->pinned : begun;
+}
+// Takes out all frames behind those, in order; their references are the caller's, who pushes again what shall stay.
+// `into` has room for q->count - outq_fixed(q).
+void outq_unload(outq *q, slab *chunks, frame **into);
 // Drops all frames but one whose first bytes are on the wire, and those in a pending TLS record (OpenSSL sealed their
 // bytes already and wants the same ones again); `keep_first` keeps the first one anyway. Returns how many it dropped.
 uint32_t outq_drop_unsent(outq *q, slab *chunks, bool keep_first);

@@ -17,6 +17,7 @@ namespace belfry {
 namespace {
 
 constexpr uint64_t told_again_ms = 60000; // a failure that stays the same is a warning once a minute
+constexpr uint64_t where_again_ms = 1000; // where nobody knows the server
 
 void destroy(redis *r) {
     event_del(&r->timer);
@@ -64,6 +65,11 @@ void greet(redis *r) {
         const view words[] = {"SELECT", number};
         entry.who = redis_awaits::select;
         redis_queue(r, 2, words, entry);
+    }
+    if (s->primary_only) {
+        const view role = "ROLE";
+        entry.who = redis_awaits::role;
+        redis_queue(r, 1, &role, entry);
     }
     // Always: neither AUTH nor SELECT tells that the server is still loading, and without both nothing else would tell
     // that it wants a password.
@@ -136,10 +142,18 @@ void on_stream(stream *s, unsigned ready) {
     leave(r);
 }
 
-// Once a turn at most, and only where something was queued, resumed or left over.
+void reconnect(redis *r) {
+    r->reconnecting = false;
+    const std::string why = std::move(r->reconnect_why);
+    if (r->phase != redis_phase::waiting) redis_fail(r, why.c_str());
+    if (!r->freed) set_timer(r, 0);
+}
+
+// Once a turn at most, and only where something was queued, resumed or left over, or the link is to be made anew.
 void on_turn(evutil_socket_t, short, void *context) {
     redis *r = static_cast<redis *>(context);
     enter(r);
+    if (r->reconnecting && !r->freed) reconnect(r);
     redis_deliver(r);
     if (redis_alive(r) && stream_pending(&r->stream)) redis_read(r);
     if (redis_alive(r)) redis_write(r);
@@ -158,6 +172,8 @@ void on_resolved(const address *found, size_t count, const char *why, void *cont
 }
 
 void begin(redis *r) {
+    if (r->where != nullptr && !r->where(r->where_context, &r->settings.host, &r->settings.port))
+        return set_timer(r, where_again_ms);
     r->deadline_ms = redis_now_ms() + static_cast<uint64_t>(r->settings.connect_timeout_ms);
     if (!r->settings.host.empty()) {
         r->phase = redis_phase::resolving;
@@ -239,6 +255,14 @@ void back_off(redis *r, bool was_ready) {
     r->backoff_ms = r->backoff_ms * 2 < r->settings.backoff_max_ms ? r->backoff_ms * 2 : r->settings.backoff_max_ms;
 }
 
+// The callbacks find the link already waiting: what they queue is refused.
+void answer_with_null(redis *r) {
+    std::deque<redis_pending> unanswered;
+    unanswered.swap(r->pending);
+    for (const redis_pending &p : unanswered)
+        if (!r->freed && p.who == redis_awaits::caller && p.reply != nullptr) p.reply(r, nullptr, p.context, p.tag);
+}
+
 } // namespace
 
 uint64_t redis_now_ms() {
@@ -273,11 +297,7 @@ void redis_fail(redis *r, const char *reason) {
     r->counters.failures++;
     tell(r, was_ready, why.c_str());
     back_off(r, was_ready);
-    // The callbacks come last, and find the link already waiting: what they queue is refused.
-    std::deque<redis_pending> unanswered;
-    unanswered.swap(r->pending);
-    for (const redis_pending &p : unanswered)
-        if (!r->freed && p.who == redis_awaits::caller && p.reply != nullptr) p.reply(r, nullptr, p.context, p.tag);
+    answer_with_null(r);
     if (!r->freed && was_ready && r->events.down != nullptr) r->events.down(r, why.c_str(), r->context);
 }
 
@@ -314,6 +334,13 @@ void redis_free(redis *r) {
     if (r->depth == 0) destroy(r);
 }
 
+void redis_end(redis *r) {
+    if (r == nullptr) return;
+    r->phase = redis_phase::waiting;
+    answer_with_null(r);
+    redis_free(r);
+}
+
 bool redis_ready(const redis *r) {
     return !r->freed && r->phase == redis_phase::ready;
 }
@@ -325,6 +352,22 @@ void redis_pause(redis *r, bool paused) {
     r->ping_ms = 0;
     if (!paused) event_active(&r->turn, EV_TIMEOUT, 1); // what the reader and TLS held back
     redis_rewatch(r);
+}
+
+void redis_locate(redis *r, redis_where where, void *context) {
+    r->where = where;
+    r->where_context = context;
+}
+
+void redis_reconnect(redis *r, const char *why) {
+    if (r->freed) return;
+    r->reconnecting = true;
+    r->reconnect_why = why;
+    event_active(&r->turn, EV_TIMEOUT, 1);
+}
+
+const redis_settings *redis_at(const redis *r) {
+    return &r->settings;
 }
 
 redis_counters redis_count(const redis *r) {

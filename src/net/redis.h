@@ -1,7 +1,8 @@
 // One connection to Redis, kept alive: hiredis's reader and formatter over our own transport (TCP, unix socket, TLS),
 // so that it is the same on hiredis 0.14 and 1.x. RESP2: one connection subscribes, another publishes.
 //
-// resolve (evdns) -> connect -> TLS -> AUTH -> SELECT -> ready -> (down -> back-off with jitter -> again). Main thread.
+// (where?) -> resolve (evdns) -> connect -> TLS -> AUTH -> SELECT -> (ROLE?) -> ready -> (down -> back-off with jitter
+// -> again). Main thread.
 #pragma once
 
 #include "base/bytes.h"
@@ -25,6 +26,7 @@ struct redis_settings {
     std::string user;     // ACL user; empty: AUTH PASSWORD alone
     std::string password; // never logged
     int database = 0;
+    bool primary_only = false;         // asks ROLE, refuses a replica, and ends where one answers READONLY later
     int64_t connect_timeout_ms = 2000; // resolve, connect, TLS, AUTH, SELECT together
     int64_t ping_interval_ms = 5000;   // silence after which PING is sent
     int64_t ping_timeout_ms = 3000;    // silence after a PING that means it is down
@@ -36,6 +38,8 @@ struct redis_settings {
 // redis://[USER[:PASSWORD]@]HOST[:PORT][/DB], rediss://..., unix://[USER:PASSWORD@]/PATH[?db=N]; percent-encoding
 // decoded. False with a reason that does not quote the password.
 [[nodiscard]] bool redis_parse_url(view url, redis_settings *out, error *e);
+// HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT, nothing else; without a port `out` keeps its own.
+[[nodiscard]] bool redis_parse_endpoint(view text, redis_settings *out, error *e);
 // HOST:PORT/DB or unix:/PATH without user and password: for the log.
 std::string redis_describe(const redis_settings *s);
 
@@ -69,7 +73,19 @@ using redis_reply = void (*)(redis *r, const redis_value *reply /* null: the lin
                                void *context);
 // No callback is called from here on. May be called from a callback.
 void redis_free(redis *r);
+// The same, but commands still unanswered get their reply callback with null before.
+void redis_end(redis *r);
 bool redis_ready(const redis *r);
+// A link whose server changes: `where` is asked before each attempt to connect and sets host and port, which hold
+// settings' own or the last ones. False: nobody knows yet; it is asked again in a second, or at redis_reconnect. Set
+// before the loop turns; called from it.
+using redis_where = bool (*)(void *context, std::string *host, uint16_t *port);
+void redis_locate(redis *r, redis_where where, void *context);
+// Ends the connection, where there is one, as if it had broken, and starts the next attempt without a back-off; both
+// when the loop comes round. May be called from a callback.
+void redis_reconnect(redis *r, const char *why);
+// Where it is, or goes to, at present.
+const redis_settings *redis_at(const redis *r);
 
 // Queues one command; all that is queued in a turn goes out in one write, by itself, when the loop comes round.
 // Subscribe and unsubscribe commands take no reply callback (null): their answers come to `push`. False (nothing

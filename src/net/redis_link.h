@@ -17,7 +17,7 @@ namespace belfry {
 enum class redis_phase : uint8_t { waiting, resolving, connecting, handshake, greeting, ready };
 
 // Who waits for the next reply. Redis answers in order (RESP2 has no identifiers), so this is a FIFO.
-enum class redis_awaits : uint8_t { caller, auth, select, first_ping, ping, subscription };
+enum class redis_awaits : uint8_t { caller, auth, select, role, first_ping, ping, subscription };
 
 struct redis_pending {
     redis_awaits who;
@@ -36,9 +36,13 @@ struct redis {
     void *context;    // borrowed
     tls_context *tls; // counted; null: plain
     redis_phase phase;
-    bool paused; // felt only while ready
-    bool freed;  // redis_free was called from a callback: destroyed when the outermost one returns
-    int depth;   // callbacks from the loop that are on the stack
+    bool paused;         // felt only while ready
+    bool freed;          // redis_free was called from a callback: destroyed when the outermost one returns
+    int depth;           // callbacks from the loop that are on the stack
+    redis_where where;   // null: where the settings say
+    void *where_context; // borrowed
+    bool reconnecting;   // at the next turn
+    std::string reconnect_why;
 
     struct stream stream;
     redis_reader *reader; // owned; null while there is no connection

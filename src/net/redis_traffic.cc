@@ -17,8 +17,10 @@ bool starts_with(view text, view start) {
 }
 
 // A server that can't serve yet, or not us any more: the link is of no use until that has changed.
-bool is_unusable(const redis_value *v) {
-    return v->type == redis_type::error && (starts_with(v->text, "LOADING") || starts_with(v->text, "NOAUTH"));
+bool is_unusable(const redis *r, const redis_value *v) {
+    if (v->type != redis_type::error) return false;
+    if (r->settings.primary_only && starts_with(v->text, "READONLY")) return true;
+    return starts_with(v->text, "LOADING") || starts_with(v->text, "NOAUTH");
 }
 
 void fail_with_text(redis *r, const char *what, view text) {
@@ -56,6 +58,12 @@ void greeted(redis *r, redis_awaits who, const redis_value *v) {
     const bool error = v->type == redis_type::error;
     if (who == redis_awaits::auth && error) return fail_with_text(r, "AUTH was refused", v->text);
     if (who == redis_awaits::select && error) return fail_with_text(r, "SELECT was refused", v->text);
+    if (who == redis_awaits::role) {
+        if (error) return fail_with_text(r, "ROLE was refused", v->text);
+        if (v->type != redis_type::array || v->count == 0 || v->elements[0].text != "master")
+            return redis_fail(r, "the server is no primary");
+        return;
+    }
     // An ACL user without the right to PING is answered NOPERM, which proves as much as PONG does.
     if (who == redis_awaits::first_ping && error && !starts_with(v->text, "NOPERM"))
         return fail_with_text(r, "the server is not ready", v->text);
@@ -88,10 +96,11 @@ void deliver(redis *r, const redis_value *v) {
     switch (front.who) {
     case redis_awaits::auth:
     case redis_awaits::select:
+    case redis_awaits::role:
     case redis_awaits::first_ping:
         return greeted(r, front.who, v);
     case redis_awaits::subscription:
-        if (!is_unusable(v)) return refused_subscription(r, v);
+        if (!is_unusable(r, v)) return refused_subscription(r, v);
         break;
     case redis_awaits::caller:
         r->counters.replies++;
@@ -100,7 +109,7 @@ void deliver(redis *r, const redis_value *v) {
     case redis_awaits::ping:
         break;
     }
-    if (redis_alive(r) && is_unusable(v)) fail_with_text(r, "the server is not ready", v->text);
+    if (redis_alive(r) && is_unusable(r, v)) fail_with_text(r, "the server is not ready", v->text);
 }
 
 bool holds_back(const redis *r) {

@@ -1,4 +1,4 @@
-// The url option of [broker]: redis://, rediss:// and unix://. Any thread.
+// The url option of [broker]: redis://, rediss:// and unix://, and HOST:PORT of its sentinels. Any thread.
 //
 // No message quotes a part of the URL: where a password holds an unencoded '/', '?' or '@', any part may be its.
 #include "net/redis.h"
@@ -151,6 +151,14 @@ bool redis_parse_url(view url, redis_settings *out, error *e) {
         good = bad(e, "a Redis URL starts with redis://, rediss:// or unix://");
     if (good) *out = s;
     return good;
+}
+
+bool redis_parse_endpoint(view text, redis_settings *out, error *e) {
+    redis_settings s = *out;
+    if (text.find_first_of("/?#@ ") != view::npos) return bad(e, "HOST:PORT and nothing else is expected");
+    if (!parse_host(text, &s, e)) return false;
+    *out = s;
+    return true;
 }
 
 std::string redis_describe(const redis_settings *s) {

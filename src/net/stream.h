@@ -56,6 +56,8 @@ struct stream {
     struct event event; // embedded, re-aimed
 };
 
+// A stream without a socket: nothing is ever readable or written. For an owner whose queue is emptied by other means.
+void stream_open_none(stream *s, loop *on);
 // Takes over fd. Nothing is watched yet.
 void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready);
 // A server stream; the SSL (about 13 KB) is made here, so the caller waits for the first readable byte before. Call

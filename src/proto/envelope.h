@@ -4,6 +4,7 @@
 #pragma once
 
 #include "proto/json.h"
+#include "proto/position.h"
 
 #include <stdint.h>
 
@@ -51,19 +52,29 @@ bool command_close_code(int64_t code);
 
 // A node's own message: a JSON head, '\n', then the payload verbatim:
 //   {"v":1,"node":"k3Fq9a","seq":17,"kind":"json","except":["c_..."],"from":{...},"time":1760000000123}\nPAYLOAD
+// A message of a room with history travels with its place in it in front, written by conf/redis/publish.lua; the
+// history itself keeps the rest alone:
+//   k3Fq 18\n{"v":1,...}\nPAYLOAD
 struct envelope {
-    view node;         // the publishing node, 1 to 32 characters of base64url
-    uint64_t sequence; // that node's publish number
-    payload_kind kind; // json, text or binary; never any
+    struct position at; // none: no line in front
+    view node;          // the publishing node, 1 to 32 characters of base64url
+    uint64_t sequence;  // that node's publish number
+    bool member;        // "what":"member": the payload is what presence announces, a JSON object that is not empty
+    bool ack;           // the publishing node asks how many members get it
+    payload_kind kind;  // any: from a backend that used the script; checked as the payload is delivered
     uint64_t time_ms;
     view from; // verbatim JSON slice, empty where none
+    view key;  // what it replaces in a slow reader's queue; empty where none
     size_t except_count;
     view except[command_except_max];
     view payload;
 };
+// The head without its line feed.
+void envelope_write_head(const envelope *m, buffer *out);
+// Head and payload; the position is the script's to write.
 void envelope_write(const envelope *m, buffer *out);
-// False where it is none (another version, bad head, a payload that is not of its kind). `source` is padded. Views into
-// source or scratch.
+// False where it is none (another version, bad position or head, a payload that is not of its kind). `source` is
+// padded. Views into source or scratch.
 [[nodiscard]] bool envelope_parse(json_reader *r, view source, envelope *out, buffer *scratch, error *e);
 
 } // namespace belfry

@@ -5,6 +5,7 @@
 #include "proto/handshake.h"
 
 #include "base/error.h"
+#include "proto/extensions.h"
 
 #include <algorithm>
 #include <openssl/sha.h>
@@ -127,74 +128,18 @@ handshake_verdict check_protocols(const http1_request *r, handshake *out) {
     return {};
 }
 
-// The readers of the extension list below take what they know from the front of *rest, and never look back: the
-// time is linear whatever the list holds.
-void skip_blanks(view *rest) {
-    rest->remove_prefix(std::min(rest->find_first_not_of(" \t"), rest->size()));
-}
-
-bool take_char(view *rest, char c) {
-    skip_blanks(rest);
-    if (!rest->starts_with(c)) return false;
-    rest->remove_prefix(1);
-    return true;
-}
-
-bool take_token(view *rest) {
-    skip_blanks(rest);
-    size_t n = 0;
-    while (n < rest->size() && http1_is_token(rest->substr(n, 1))) {
-        n++;
-    }
-    rest->remove_prefix(n);
-    return n > 0;
-}
-
-// The inside of a quoted-string and its closing quote. What it stands for must be a token (section 9.1), so a
-// backslash may stand in front of nothing but a tchar.
-bool take_quoted_token(view *rest) {
-    size_t n = 0;
-    size_t characters = 0;
-    while (n < rest->size() && (*rest)[n] != '"') {
-        if ((*rest)[n] == '\\') n++;
-        if (!http1_is_token(rest->substr(std::min(n, rest->size()), 1))) return false;
-        n++;
-        characters++;
-    }
-    if (n >= rest->size() || characters == 0) return false;
-    rest->remove_prefix(n + 1);
-    return true;
-}
-
-// extension = token *( ";" token [ "=" ( token / quoted-string ) ] )
-bool take_extension(view *rest) {
-    if (!take_token(rest)) return false;
-    while (take_char(rest, ';')) {
-        if (!take_token(rest)) return false;
-        if (!take_char(rest, '=')) continue;
-        if (take_char(rest, '"') ? !take_quoted_token(rest) : !take_token(rest)) return false;
-    }
-    return true;
-}
-
 handshake_verdict check_extensions(const http1_request *r) {
-    bool present = false;
-    size_t count = 0;
-    for (uint32_t i = 0; i < r->field_count; i++) {
-        if (!bytes_equal_nocase(r->fields[i].name, "Sec-WebSocket-Extensions")) continue;
-        present = true;
-        view rest = r->fields[i].value;
-        while (!rest.empty()) {
-            if (take_char(&rest, ',')) continue; // empty elements: RFC 9110 section 5.6.1.2
-            if (!take_extension(&rest)) return refuse(400, "the Sec-WebSocket-Extensions field is malformed");
-            count++;
-            skip_blanks(&rest);
-            if (!rest.empty() && !take_char(&rest, ',')) {
-                return refuse(400, "the Sec-WebSocket-Extensions field is malformed");
-            }
-        }
+    extension_reader reader = {.request = r};
+    extension_word word;
+    extension_item item;
+    bool any = false;
+    while ((item = extension_next(&reader, &word)) != extension_item::end) {
+        if (item == extension_item::malformed) return refuse(400, "the Sec-WebSocket-Extensions field is malformed");
+        any = true;
     }
-    if (present && count == 0) return refuse(400, "the Sec-WebSocket-Extensions field is empty");
+    size_t fields = 0;
+    (void)http1_find(r, "Sec-WebSocket-Extensions", &fields);
+    if (fields && !any) return refuse(400, "the Sec-WebSocket-Extensions field is empty");
     return {};
 }
 

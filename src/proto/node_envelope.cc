@@ -14,6 +14,8 @@ namespace {
 
 constexpr int64_t version = 1;
 constexpr size_t node_max = 32;
+constexpr size_t key_max = 255;
+constexpr size_t position_line_max = position_epoch_max + 1 + 20;
 
 view kind_name(payload_kind kind) {
     switch (kind) {
@@ -21,11 +23,12 @@ view kind_name(payload_kind kind) {
         return "json";
     case payload_kind::text:
         return "text";
-    case payload_kind::any:
     case payload_kind::binary:
+        return "binary";
+    case payload_kind::any:
         break;
     }
-    return "binary";
+    return "any";
 }
 
 bool fail(error *e, const char *member, const char *rule) {
@@ -57,13 +60,13 @@ bool take_node(const json_object *head, view *out, error *e) {
 bool take_kind(const json_object *head, payload_kind *out, error *e) {
     const json_member *member = json_find(head, "kind");
     if (member && member->type == json_type::string) {
-        for (payload_kind kind : {payload_kind::json, payload_kind::text, payload_kind::binary}) {
+        for (payload_kind kind : {payload_kind::json, payload_kind::text, payload_kind::binary, payload_kind::any}) {
             if (member->text != kind_name(kind)) continue;
             *out = kind;
             return true;
         }
     }
-    return fail(e, "kind", "must be json, text or binary");
+    return fail(e, "kind", "must be json, text, binary or any");
 }
 
 bool take_except(const json_object *head, envelope *out, buffer *scratch, error *e) {
@@ -84,6 +87,51 @@ bool take_from(const json_object *head, view *out, error *e) {
     return true;
 }
 
+bool take_key(const json_object *head, view *out, buffer *scratch, error *e) {
+    const json_member *member = json_find(head, "key");
+    if (!member) return true;
+    if (member->type != json_type::string || !member->text_valid) return fail(e, "key", "must be a string");
+    if (member->text.empty() || member->text.size() > key_max) return fail(e, "key", "must be 1 to 255 bytes");
+    buffer_append(scratch, member->text);
+    *out = view(scratch->data + scratch->size - member->text.size(), member->text.size());
+    return true;
+}
+
+bool take_what(const json_object *head, bool *is_member, error *e) {
+    const json_member *member = json_find(head, "what");
+    if (!member) return true;
+    *is_member = member->type == json_type::string && member->text == "member";
+    return *is_member || fail(e, "what", "must be member, or left out");
+}
+
+bool take_ack(const json_object *head, bool *ack, error *e) {
+    const json_member *member = json_find(head, "ack");
+    if (!member) return true;
+    *ack = member->type == json_type::boolean && member->raw == "true";
+    return *ack || fail(e, "ack", "must be true, or left out");
+}
+
+// The line in front, where there is one; the rest goes to *rest.
+bool take_position(view source, struct position *out, view *rest, error *e) {
+    *rest = source;
+    if (source.starts_with("{")) return true;
+    size_t line = source.substr(0, position_line_max + 1).find('\n');
+    size_t space = source.substr(0, line).find(' ');
+    uint64_t offset = 0;
+    if (line == view::npos || space == view::npos ||
+        !bytes_parse_uint(source.substr(space + 1, line - space - 1), &offset) || offset == 0 || offset > INT64_MAX ||
+        !position_set(out, source.substr(0, space), offset))
+        return fail(e, "position", "must be an epoch, a space, an offset and a line feed");
+    *rest = source.substr(line + 1);
+    return true;
+}
+
+// What presence announces is put into an object of the protocol without its braces.
+bool is_member_event(payload_kind kind, view payload) {
+    return kind == payload_kind::json && payload.starts_with("{") && payload.ends_with("}") &&
+           payload.find('"') != view::npos;
+}
+
 bool payload_matches(json_reader *r, payload_kind kind, view payload) {
     if (kind == payload_kind::json) return json_valid(r, payload);
     return kind != payload_kind::text || utf8_valid(payload);
@@ -91,7 +139,7 @@ bool payload_matches(json_reader *r, payload_kind kind, view payload) {
 
 } // namespace
 
-void envelope_write(const envelope *m, buffer *out) {
+void envelope_write_head(const envelope *m, buffer *out) {
     buffer_append(out, "{\"v\":1,\"node\":");
     json_write_string(out, m->node);
     buffer_append(out, ",\"seq\":");
@@ -99,6 +147,8 @@ void envelope_write(const envelope *m, buffer *out) {
     buffer_append(out, ",\"kind\":\"");
     buffer_append(out, kind_name(m->kind));
     buffer_append_char(out, '"');
+    if (m->member) buffer_append(out, ",\"what\":\"member\"");
+    if (m->ack) buffer_append(out, ",\"ack\":true");
     for (size_t i = 0; i < m->except_count; i++) {
         buffer_append(out, i == 0 ? ",\"except\":[" : ",");
         json_write_string(out, m->except[i]);
@@ -112,18 +162,29 @@ void envelope_write(const envelope *m, buffer *out) {
         char *end = out->data + out->size;
         std::replace(end - m->from.size(), end, '\n', ' ');
     }
+    if (!m->key.empty()) {
+        buffer_append(out, ",\"key\":");
+        json_write_string(out, m->key);
+    }
     buffer_append(out, ",\"time\":");
     buffer_append_uint(out, m->time_ms);
-    buffer_append(out, "}\n");
+    buffer_append_char(out, '}');
+}
+
+void envelope_write(const envelope *m, buffer *out) {
+    envelope_write_head(m, out);
+    buffer_append_char(out, '\n');
     buffer_append(out, m->payload);
 }
 
 bool envelope_parse(json_reader *r, view source, envelope *out, buffer *scratch, error *e) {
     *out = envelope{};
     buffer_clear(scratch);
-    size_t line = source.find('\n');
+    view rest;
+    if (!take_position(source, &out->at, &rest, e)) return false;
+    size_t line = rest.find('\n');
     if (line == view::npos) return fail(e, "head", "does not end in a line feed");
-    view text = source.substr(0, line);
+    view text = rest.substr(0, line);
     json_object head;
     if (!json_parse_object(r, text, &head, e)) return false;
     const json_member *v = json_find(&head, "v");
@@ -131,10 +192,12 @@ bool envelope_parse(json_reader *r, view source, envelope *out, buffer *scratch,
     buffer_reserve(scratch, text.size());
     if (!take_node(&head, &out->node, e) || !take_count(&head, "seq", &out->sequence, e) ||
         !take_count(&head, "time", &out->time_ms, e) || !take_kind(&head, &out->kind, e) ||
-        !take_except(&head, out, scratch, e) || !take_from(&head, &out->from, e))
+        !take_what(&head, &out->member, e) || !take_ack(&head, &out->ack, e) || !take_except(&head, out, scratch, e) ||
+        !take_key(&head, &out->key, scratch, e) || !take_from(&head, &out->from, e))
         return false;
-    out->payload = source.substr(line + 1);
-    return payload_matches(r, out->kind, out->payload) || fail(e, "payload", "is not of its kind");
+    out->payload = rest.substr(line + 1);
+    if (!payload_matches(r, out->kind, out->payload)) return fail(e, "payload", "is not of its kind");
+    return !out->member || is_member_event(out->kind, out->payload) || fail(e, "payload", "is no member event");
 }
 
 } // namespace belfry

@@ -76,6 +76,7 @@ void end_message(buffer *out, const server_message *m) {
 void server_json_welcome(buffer *out, const server_welcome *w) {
     buffer_append(out, "{\"type\":\"welcome\"");
     append_text(out, "conn", w->conn);
+    if (!w->connection.empty()) append_text(out, "connection", w->connection);
     if (!w->user.empty()) append_text(out, "user", w->user);
     append_slice(out, "info", w->info);
     buffer_append(out, ",\"ping\":");
@@ -184,6 +185,16 @@ void server_json_member(buffer *out, view room, view event) {
     append_text(out, "room", room);
     buffer_append_char(out, ',');
     buffer_append(out, event.substr(1)); // its own brace closes the whole
+}
+
+void server_json_ok_members(buffer *out, int64_t id, view members, uint64_t count, bool truncated) {
+    buffer_append(out, "{\"type\":\"ok\"");
+    append_id(out, id);
+    buffer_append(out, ",\"members\":[");
+    buffer_append(out, members);
+    buffer_append(out, "],\"count\":");
+    buffer_append_uint(out, count);
+    buffer_append(out, truncated ? ",\"truncated\":true}" : "}");
 }
 
 void server_json_removed(buffer *out, view room, view reason) {

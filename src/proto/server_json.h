@@ -11,6 +11,7 @@ namespace belfry {
 
 struct server_welcome {
     view conn;
+    view connection; // what its client names the session by in requests of its own (proto/cursor.h); empty: left out
     view user; // empty: left out
     view info; // verbatim JSON; empty: left out
     int64_t ping_seconds;
@@ -50,6 +51,8 @@ void server_json_message_text(buffer *out, const server_message *m, view text);
 void server_json_message_binary(buffer *out, const server_message *m, view bytes);
 // What presence announces: `event` is a JSON object, whose members become the answer's.
 void server_json_member(buffer *out, view room, view event);
+// The answer to members: their objects with commas between them; `truncated` is said where not all are there.
+void server_json_ok_members(buffer *out, int64_t id, view members, uint64_t count, bool truncated);
 void server_json_removed(buffer *out, view room, view reason);
 void server_json_gap(buffer *out, view room);
 void server_json_bye(buffer *out, int code, view reason, bool reconnect, uint64_t after_ms);

@@ -8,6 +8,7 @@
 
 #include "proto/utf8.h"
 
+#include <algorithm>
 #include <string.h>
 
 namespace belfry {
@@ -28,6 +29,7 @@ struct header {
     uint16_t code;    // 0, or the close code it failed with
     const char *why;  // the rule broken
     bool final;       // FIN
+    bool compressed;  // RSV1
     uint8_t opcode;   // as on the wire
     uint64_t length;  // of the payload
     uint32_t mask;    // network order
@@ -54,8 +56,12 @@ ws_event event_failed(uint16_t code, const char *why) {
 }
 
 // Rules that the first byte decides: null where it keeps them.
-const char *first_byte_error(const ws_parser *p, uint8_t byte) {
-    if (byte & 0x70) return "a reserved bit is set, but no extension was agreed on (RFC 6455 5.2)";
+const char *first_byte_error(const ws_parser *p, bool deflate, uint8_t byte) {
+    uint8_t reserved = byte & 0x70;
+    if (reserved && !deflate) return "a reserved bit is set, but no extension was agreed on (RFC 6455 5.2)";
+    if (reserved & ~ws_rsv1) return "a reserved bit is set that permessage-deflate does not use (RFC 6455 5.2)";
+    if (reserved && (is_control(byte) || (byte & 0x0f) == ws_continuation))
+        return "RSV1 is set elsewhere than on a message's first frame (RFC 7692 6.1)";
     bool final = (byte & 0x80) != 0;
     switch (byte & 0x0f) {
     case ws_continuation:
@@ -84,8 +90,9 @@ uint64_t read_big_endian(const char *at, size_t n) {
 const char *limit_error(const ws_parser *p, const ws_limits *limits, uint64_t received, const header *h) {
     bool begins = h->opcode != ws_continuation;
     uint64_t before = begins ? 0 : received;
-    if (before > limits->message || h->length > limits->message - before)
-        return "a message larger than this route allows";
+    uint64_t most = limits->message;
+    if (begins ? h->compressed : p->compressed) most += std::min(ws_deflate_slack(most), UINT64_MAX - most);
+    if (before > most || h->length > most - before) return "a message larger than this route allows";
     uint64_t fragments = (begins ? 0 : uint64_t{p->fragments}) + 1;
     return fragments > limits->bookkeeping / ws_fragment_cost ? "a message in too many fragments" : nullptr;
 }
@@ -95,8 +102,9 @@ header read_header(const ws_parser *p, const ws_limits *limits, uint64_t receive
     header h = {};
     if (n < 1) return h;
     uint8_t first = static_cast<uint8_t>(at[0]);
-    if (const char *why = first_byte_error(p, first)) return header_failed(close_protocol_error, why);
+    if (const char *why = first_byte_error(p, limits->deflate, first)) return header_failed(close_protocol_error, why);
     h.final = (first & 0x80) != 0;
+    h.compressed = (first & ws_rsv1) != 0;
     h.opcode = first & 0x0f;
 
     if (n < 2) return h;
@@ -153,6 +161,7 @@ ws_event take_control(const header *h, ws_bytes *data) {
 void begin_data_frame(ws_parser *p, uint64_t *received, const header *h) {
     if (h->opcode != ws_continuation) {
         p->opcode = h->opcode; // p->utf8 is utf8_start: a text that ended otherwise failed
+        p->compressed = h->compressed;
         p->fragments = 0;
         *received = 0;
     }
@@ -177,7 +186,7 @@ ws_event take_payload(ws_parser *p, uint64_t *received, ws_bytes *data) {
     data->begin += n;
     e.payload = view(payload, n);
     bool last = p->remaining == 0 && p->final;
-    if (p->opcode == ws_text) {
+    if (p->opcode == ws_text && !p->compressed) {
         p->utf8 = utf8_step(p->utf8, e.payload);
         if (p->utf8 == utf8_bad) return event_failed(close_bad_payload, "text that is not UTF-8 (RFC 6455 8.1)");
         if (last && p->utf8 != utf8_start)
@@ -190,6 +199,7 @@ ws_event take_payload(ws_parser *p, uint64_t *received, ws_bytes *data) {
     e.opcode = p->opcode;
     e.first = *received == 0;
     e.last = last;
+    e.compressed = p->compressed;
     *received += n;
     if (last) p->opcode = 0;
     return e;

@@ -2,15 +2,21 @@
 #include "relay/admission.h"
 
 #include "base/log.h"
+#include "proto/deflate_offer.h"
 #include "proto/forwarded.h"
 #include "proto/uri.h"
+#include "relay/carrying.h"
 #include "relay/chain.h"
+#include "relay/client_js.h"
 #include "relay/expiry.h"
 #include "relay/first_rooms.h"
 #include "relay/hook.h"
 #include "relay/notify.h"
+#include "relay/plain_request.h"
+#include "relay/poll.h"
 #include "relay/proxy.h"
 #include "relay/session.h"
+#include "relay/sse.h"
 #include "relay/websocket.h"
 
 namespace belfry {
@@ -47,7 +53,9 @@ void admission_release(conn *c) {
     if (exchange *x = c->exchange) {
         if (x->connect) hook_cancel(x->connect);
         if (x->proxy) proxy_cancel(x);
+        carrying_cancel(x);
     }
+    plain_session_free(c);
     if (c->client) hook_cancel_all(c);
     chain_close(c);
     if (c->exchange) exchange_free(c->exchange);
@@ -70,23 +78,50 @@ static void admitting_deadline(conn *c) {
 static const conn_phase admitting_phase = {"admitting",        waiting_bytes,  waiting_eof,
                                            admitting_deadline, room_leave_all, nullptr};
 
-// All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
-static void admit(conn *c) {
-    if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
-    frame *answer = frame_copy(buffer_view(&c->message));
-    buffer_free(&c->message);
-    c->peer = c->exchange->client;
-    exchange_free(c->exchange);
-    if (!conn_send(c, answer)) return conn_abort(c); // can't be: the queue is empty before the answer
-    c->answered = true;
+// The list stays as it is: it goes on with what is told to the reader (sse.cc).
+static void rejoin(conn *c) {
+    std::vector<plain_rejoin> list = c->plain->rejoin; // the session may end meanwhile
+    for (const plain_rejoin &r : list)
+        if (c->open) c->session->rejoin(c, &r);
+}
+
+// The client is told nothing yet, or its 101 or head is queued.
+static void begin_session(conn *c, void (*open)(conn *c)) {
     c->on->count.handshakes++;
     notify_event(c, notify_connected, view(), 0);
     for (membership *m = c->rooms; m; m = m->next)
         room_admit(m);
-    websocket_open(c);
+    open(c);
     c->session->opened(c);
+    if (!c->closed && c->plain) rejoin(c);
     if (!c->closed) expiry_arm(c);
     if (!c->closed) conn_resume(c);
+}
+
+static void begin_polling(conn *c) {
+    if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
+    poll_open(c);
+    begin_session(c, [](conn *) {});
+}
+static const conn_phase opening_phase = {
+    "admitting", waiting_bytes, waiting_eof, admitting_deadline, room_leave_all, nullptr, nullptr, nullptr,
+    begin_polling};
+
+// All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
+static void admit(conn *c) {
+    if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
+    if (c->exchange->plain == plain_ask_session) { // not now: the socket may be in the middle of being read
+        conn_set_phase(c, &opening_phase);
+        return conn_read_again(c);
+    }
+    frame *answer = frame_copy(buffer_view(&c->message));
+    buffer_free(&c->message);
+    c->peer = c->exchange->client;
+    exchange_free(c->exchange);
+    if (c->plain) conn_set_send_queue(c, static_cast<uint32_t>(c->route->send_queue)); // a backend's events may be many
+    if (!conn_send(c, answer)) return conn_abort(c); // can't be: the queue is empty before the answer
+    c->answered = true;
+    begin_session(c, c->plain ? sse_open : websocket_open);
 }
 
 void admission_room_active(membership *m) {
@@ -136,15 +171,68 @@ static view choose_session(conn *c, const handshake *h) {
     return view();
 }
 
+// Rooms that the reader's last event id names are joined once the session has begun, from where it left off; of those
+// that it would be in anyway nobody asks for rights.
+static void put_off_rejoined(conn *c, first_rooms *list) {
+    for (plain_rejoin &r : c->plain->rejoin)
+        for (size_t i = 0; i < list->count; i++)
+            if (list->names[i] == r.room) {
+                r.granted = true;
+                list->names[i] = list->names[--list->count];
+                break;
+            }
+    if (c->plain->held) std::erase_if(c->plain->rejoin, [](const plain_rejoin &r) { return !r.granted; });
+}
+
+// The answer of a session without WebSocket, as far as it is known by now.
+static void enter_plain(exchange *x, first_rooms *list) {
+    conn *c = x->on;
+    c->form = static_cast<uint8_t>(c->session->form);
+    if (x->plain == plain_ask_session) return;
+    put_off_rejoined(c, list);
+    c->form = c->session->form == form_json ? form_sse_json : form_sse_raw;
+    buffer_clear(&c->message);
+    sse_write_head(x, &c->message);
+}
+
+// permessage-deflate, where the client offers it: `answer` gets the field line. Whoever asks for a window below
+// zlib's largest gets messages of the smallest, so that they are compressed for all of these clients together.
+static void choose_form(exchange *x, buffer *answer) {
+    conn *c = x->on;
+    bool json = c->session->form == form_json;
+    c->form = static_cast<uint8_t>(c->session->form);
+    if (!c->route->compression) return;
+    deflate_agreement a = deflate_offer_choose(&x->request);
+    if (!a.agreed) return;
+    deflate_offer_answer(&a, answer);
+    if (a.server_bits && a.server_bits < deflate_bits_max)
+        c->form = json ? form_json_narrow : form_raw_narrow;
+    else
+        c->form = json ? form_json_deflated : form_raw_deflated;
+}
+
+static void write_101(exchange *x, view protocol) {
+    conn *c = x->on;
+    buffer *fields = &c->on->scratch;
+    buffer_clear(fields);
+    buffer_append(fields, buffer_view(&x->fields));
+    choose_form(x, fields);
+    buffer_clear(&c->message);
+    handshake_write_101(x->hello.key, protocol, buffer_view(fields), &c->message);
+}
+
 static void enter_rooms(exchange *x) {
     conn *c = x->on;
     view protocol = choose_session(c, &x->hello);
-    c->form = static_cast<uint8_t>(c->session->form);
+    if (x->plain) plain_session_new(c);
+    if (x->plain == plain_ask_events) sse_read_cursor(x);
     first_rooms list;
     first_rooms_list(x, &list);
     if (list.why) return admission_refuse(c, list.status, refuse_room, list.why, view());
-    buffer_clear(&c->message);
-    handshake_write_101(x->hello.key, protocol, buffer_view(&x->fields), &c->message);
+    if (x->plain)
+        enter_plain(x, &list);
+    else
+        write_101(x, protocol);
     if (x->has_sticky && !c->route->hook.empty()) {
         client *who = client_of(c);
         who->has_sticky = true;
@@ -207,6 +295,20 @@ static void answer_empty(exchange *x, int status) {
     answered(x, keep_alive);
 }
 
+// The browser client. What modules have added is about this visitor, the answer is the same for all.
+static void answer_client_js(exchange *x) {
+    conn *c = x->on;
+    bool room = conn_queued(c) <= c->send_queue / 2; // as above
+    bool keep_alive = room && x->request.keep_alive && !x->request.chunked && !x->request.content_length;
+    buffer *out = &c->on->scratch;
+    buffer_clear(out);
+    if (!client_js_write(&x->request, keep_alive, out))
+        return admission_refuse(c, 405, refuse_method_not_allowed, "this file is read only", "Allow: GET, HEAD\r\n");
+    if (!conn_send(c, frame_copy(buffer_view(out)))) return conn_abort(c);
+    c->on->count.edge.client_js++;
+    answered(x, keep_alive);
+}
+
 static refuse_reason reason_of_verdict(const chain_verdict *v, int status) {
     if (v->module && view(v->module) == "origin") return refuse_origin;
     if (status == 401) return refuse_unauthorized;
@@ -229,7 +331,8 @@ static void connect_answered(hook_call *h, const hook_outcome *o);
 // nobody asks a backend about a client that a module refuses.
 static void proceed(exchange *x) {
     conn *c = x->on;
-    bool always = x->kind == BELFRY_WEBSOCKET && c->route->connect_hook == asks_always && !c->route->hook.empty();
+    bool session = x->kind == BELFRY_WEBSOCKET || x->kind == BELFRY_EVENTS;
+    bool always = session && c->route->connect_hook == asks_always && !c->route->hook.empty();
     if ((x->to_ask || always) && !x->asked) {
         x->asked = true;
         start_asking(c);
@@ -237,7 +340,10 @@ static void proceed(exchange *x) {
     }
     chain_verdict v = {};
     if (chain_admitted(x, &v) == chain_result::deny) return deny(x, &v);
-    if (x->kind == BELFRY_WEBSOCKET) return enter_rooms(x);
+    if (session) return enter_rooms(x);
+    if (x->plain == plain_ask_preflight) return admission_refuse(c, 405, refuse_method_not_allowed, "not allowed from there", plain_allow);
+    if (x->plain) return carrying_start(x);
+    if (x->client_js) return answer_client_js(x);
     proxy_start(x);
 }
 
@@ -296,7 +402,7 @@ static void connect_answered(hook_call *h, const hook_outcome *o) {
 }
 
 static bool ask_backend(exchange *x) {
-    if (x->on->route->hook.empty() || x->to_ask) return false;
+    if (x->on->route->hook.empty() || x->to_ask || x->kind == BELFRY_CARRIED) return false;
     return x->to_ask = true;
 }
 
@@ -424,11 +530,18 @@ static void on_request(conn *c, const http1_request *q, view head) {
     if (!find_route(c, q, path, &size)) return;
     exchange *x = exchange_new(c, &events, q, head);
     buffer_append(&x->path, view(path, size));
-    x->kind = kind_of(c->route, q, view(path, size));
+    x->client_js = client_js_named(c->route, view(path, size));
+    x->kind = x->client_js ? BELFRY_HTTP : kind_of(c->route, q, view(path, size));
     find_client(x);
-    if (x->kind != BELFRY_WEBSOCKET && is_hook(c->on->settings, c->route, view(path, size)))
+    if (x->kind == BELFRY_WEBSOCKET && !handshake_wanted(&x->request))
+        x->plain = plain_request_of(c->route, &x->request);
+    if (x->plain) {
+        x->kind = plain_request_kind(x->plain);
+        plain_objection o = plain_request_check(x);
+        if (o.status) return refuse_status(c, o.status, o.why, o.fields);
+    } else if (x->kind != BELFRY_WEBSOCKET && is_hook(c->on->settings, c->route, view(path, size)))
         return refuse_status(c, 404, "hooks are not for clients", view());
-    if (x->kind != BELFRY_HTTP) {
+    if (x->kind == BELFRY_WEBSOCKET || x->kind == BELFRY_TUNNEL) {
         handshake_verdict verdict = handshake_check(&x->request, &x->hello);
         if (verdict.status != 101) return refuse_status(c, verdict.status, verdict.why, verdict.field);
     }

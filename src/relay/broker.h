@@ -13,7 +13,7 @@ struct broker;
 // What a room's history holds behind some offset.
 struct history_page {
     view room;
-    uint64_t after;           // as asked
+    uint64_t after, tag;      // as asked
     bool failed;              // it could not be read now
     bool whole;               // nothing is missing between `after` and `top`
     struct position top;      // the last message's; none: the room has no history yet
@@ -30,10 +30,16 @@ struct broker_events {
     void (*up)(void *context,
                bool missed); // all that is wanted is subscribed, publishing works; missed: it was not, for a while
     void (*down)(void *context, const char *why); // messages may be missed from here on
+    // Bytes that another node has sent to this one (ops->send_to_node); borrowed, not padded. May be null.
+    void (*peer)(void *context, view bytes) = nullptr;
+    // This room's subscription was interrupted, and is there again: messages may have been missed. May be null.
+    void (*missed)(void *context, view room) = nullptr;
 };
 
 struct broker_counters {
     uint64_t received, published, oversized, malformed, reconnects, subscriptions;
+    uint64_t duplicates;    // publishes with an id that was published before
+    uint64_t history_reads; // questions for a room's history
 };
 
 struct broker_ops {
@@ -46,8 +52,16 @@ struct broker_ops {
     // (accepted or not), and, where `local`, a second one: the receivers of this node's own copy.
     bool (*publish)(broker *b, message *m, publish_job *job, bool local);
     // Asks for the history of a room behind an offset, `limit` messages at the most (the newest); answered by
-    // events->history. False: not now, no answer will come.
-    bool (*read)(broker *b, view room, uint64_t after, uint32_t limit);
+    // events->history, once, with the same tag. False: not now, no answer will come. A limit of 0 asks for the position
+    // alone. A room without history yet gets its epoch by this, so that who joins it empty can come back.
+    bool (*read)(broker *b, view room, uint64_t after, uint32_t limit, uint64_t tag);
+    // The room's history went back behind `seen` (a fail-over to a replica that was behind): gives the room a new epoch
+    // where it still has that one, so that nobody takes new messages for old ones. Null where that can't be.
+    void (*renew)(broker *b, view room, const struct position *seen);
+    // Sends bytes to the node of that id, at most once. False: out of reach. Null where there are no other nodes.
+    // `sent` tells how many nodes have got them (0: there is none of that id; -1: not known).
+    bool (*send_to_node)(broker *b, view node, view bytes, void (*sent)(void *context, uint64_t tag, int64_t nodes),
+                         void *context, uint64_t tag);
     void (*turn)(broker *b);               // end of the main loop's turn: batched subscriptions go out
     void (*pause)(broker *b, bool paused); // back-pressure
     bool (*ready)(const broker *b);
@@ -65,10 +79,17 @@ struct broker_settings {
     int32_t type; // 0 memory, 1 redis
     std::string prefix;
     int64_t max_message; // bytes of one message from Redis; larger ones are dropped and counted
+    int64_t history_memory; // bytes that kept messages may take: the store's (memory), the caches' (redis)
+    bool command_stream = false; // redis: takes commands from PREFIXcommands (command_stream.h)
     redis_settings redis;
+    std::vector<redis_settings> sentinels; // who tells where the primary is; empty: `redis` does
+    std::string master_name;               // what the sentinels call it
+    bool cluster;                          // `redis` is one of a cluster's nodes
+    bool sharded;                          // rooms by SSUBSCRIBE and SPUBLISH
 };
 
-[[nodiscard]] broker *broker_memory_new(const broker_events *events, void *context);
+[[nodiscard]] broker *broker_memory_new(const broker_events *events, void *context, const broker_settings *settings,
+                                        loop *on);
 [[nodiscard]] broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings,
                                        loop *on);
 

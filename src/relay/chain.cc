@@ -37,6 +37,7 @@ static void fill_request(struct belfry_request *out, const exchange *x) {
     out->query = chain_text(x->request.query);
     out->host = chain_text(x->request.authority);
     out->secure = x->secure;
+    out->for_everybody = x->client_js;
     memcpy(out->address, x->client.bytes, sizeof out->address);
 }
 

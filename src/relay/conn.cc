@@ -198,6 +198,22 @@ struct ip_text conn_peer_text(const conn *c) {
     return ip_format(&c->peer);
 }
 
+// Counted in process_live already; without a stream.
+static conn *conn_new(shard *s, const listener_settings *listener) {
+    conn *c = new (slab_get(&s->conn_slab)) conn{};
+    c->on = s;
+    c->listener = listener;
+    c->slot = take_slot(s, c);
+    random_bytes(&c->tag, sizeof c->tag);
+    c->opened_ms = c->heard_ms = c->spoke_ms = s->loop->clock.monotonic_ms;
+    list_init(&c->place);
+    timer_init(&c->timer);
+    outq_init(&c->outq);
+    conn_set_send_queue(c, 65536); // until a route says otherwise: room for any refusal
+    s->live++;
+    return c;
+}
+
 void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size,
                  const listener_settings *listener) {
     int64_t all = s->process_live->fetch_add(1, std::memory_order_relaxed) + 1;
@@ -209,19 +225,9 @@ void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_s
         close(fd);
         return;
     }
-    conn *c = new (slab_get(&s->conn_slab)) conn{};
-    c->on = s;
+    conn *c = conn_new(s, listener);
     c->over_limit = over;
-    c->listener = listener;
-    c->slot = take_slot(s, c);
-    random_bytes(&c->tag, sizeof c->tag);
-    c->send_queue = 65536; // until a route says otherwise: room for any refusal
-    c->opened_ms = c->heard_ms = c->spoke_ms = s->loop->clock.monotonic_ms;
-    list_init(&c->place);
-    timer_init(&c->timer);
-    outq_init(&c->outq);
     c->peer = address_ip(peer, peer_size);
-    s->live++;
     s->count.accepted++;
     stream_open_plain(&c->stream, s->loop, fd, on_ready);
     conn_set_deadline(c, static_cast<uint64_t>(listener->handshake_timeout));
@@ -231,6 +237,11 @@ void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_s
 }
 
 // ---------------------------------------------------------------- reading
+
+static void block(conn *c) {
+    if (!c->blocked) c->blocked_ms = c->on->loop->clock.monotonic_ms;
+    c->blocked = true;
+}
 
 // Most pauses end before anything comes: the watch goes only when something does, which saves two epoll_ctl a pause.
 static void watch_again(conn *c) {
@@ -286,8 +297,7 @@ static void read_some(conn *c) {
         if (c->closed) return;
         keep_rest(c, stopped, end);
     }
-    if (result == stream_result::again && c->stream.wants == stream_writable)
-        c->blocked = true; // TLS wants to write first
+    if (result == stream_result::again && c->stream.wants == stream_writable) block(c); // TLS wants to write first
     if (result == stream_result::eof)
         stop_reading(c, "the client ended the connection");
     else if (result == stream_result::failed)
@@ -324,6 +334,7 @@ void conn_run_again(shard *s) {
     while (!list_empty(&now)) {
         conn *c = BELFRY_CONTAINER_OF(now.next, conn, place);
         list_remove(&c->place);
+        if (!c->closed && c->phase->again) c->phase->again(c);
         if (!c->closed && !c->paused) read_some(c);
     }
 }
@@ -341,7 +352,8 @@ void conn_resume(conn *c) {
     c->paused = false;
     c->heard_ms = c->spoke_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
     c->ping_waiting = false;
-    if (!c->rest.size && (c->stream.watched & stream_readable) && !stream_pending(&c->stream)) return; // nothing came
+    bool nothing_came = !c->rest.size && (c->stream.watched & stream_readable) && !stream_pending(&c->stream);
+    if (nothing_came && !c->phase->again) return;
     c->resumed = true;
     conn_read_again(c);
 }
@@ -369,13 +381,16 @@ void conn_mark_dirty(conn *c) {
 }
 
 bool conn_send(conn *c, frame *f) {
-    if (c->closed || c->shut || conn_queued(c) + conn_charge(f) > c->send_queue + conn_frame_cost + ws_control_max) {
-        bool gone = c->closed || c->shut;
+    const bool gone = c->closed || c->shut; // to a connection that is over nothing is owed
+    const bool full = conn_queued(c) + conn_charge(f) > c->send_queue + conn_frame_cost + ws_control_max;
+    if (gone || (full && !conn_slow_make_room(c, conn_charge(f)))) {
         frame_unref(f);
-        return gone; // to a connection that is over nothing is owed
+        return gone;
     }
     outq_push(&c->outq, &c->on->chunk_slab, f);
     if (!c->dirty && !c->blocked) conn_mark_dirty(c);
+    if (conn_queued(c) > c->limit) [[unlikely]]
+        conn_slow_queued(c);
     return true;
 }
 
@@ -416,12 +431,15 @@ static void shut_down(conn *c) {
 
 void conn_flush(conn *c) {
     if (c->closed || c->blocked) return;
+    if (c->phase->flushing && !c->phase->flushing(c)) return;
     queue_pong(c);
     uint32_t before = c->outq.bytes;
     stream_result result = outq_flush(&c->outq, &c->on->chunk_slab, &c->stream);
     c->on->count.bytes_out += before - c->outq.bytes;
     switch (result) {
     case stream_result::ok:
+        if (c->crowded) [[unlikely]]
+            conn_slow_written(c);
         if (c->outq.count) {
             if (!c->dirty) conn_mark_dirty(c); // the socket may take more: next turn
             return;
@@ -432,7 +450,7 @@ void conn_flush(conn *c) {
         if (!c->closed && c->phase->flushed) c->phase->flushed(c);
         return;
     case stream_result::again:
-        c->blocked = true;
+        block(c);
         watch_again(c);
         return;
     case stream_result::eof:
@@ -440,6 +458,34 @@ void conn_flush(conn *c) {
         conn_abort(c);
         return;
     }
+}
+
+// ---------------------------------------------------------------- without a socket
+
+conn *conn_detach(conn *c, const conn_phase *phase) {
+    shard *s = c->on;
+    s->process_live->fetch_add(1, std::memory_order_relaxed);
+    conn *to = conn_new(s, c->listener);
+    to->peer = c->peer;
+    to->opened_ms = c->opened_ms;
+    stream_watch(&c->stream, 0);
+    to->stream = c->stream;
+    stream_open_none(&c->stream, s->loop);
+    to->outq = c->outq;
+    outq_init(&c->outq);
+    to->rest = c->rest;
+    c->rest = {};
+    to->blocked = c->blocked;
+    to->blocked_ms = c->blocked_ms;
+    to->eof_seen = c->eof_seen;
+    to->paused = true;
+    c->blocked = true; // nothing will ever be writable
+    c->blocked_ms = s->loop->clock.monotonic_ms;
+    c->paused = c->eof_seen = c->resumed = false;
+    conn_set_phase(to, phase);
+    watch_again(to);
+    if (to->outq.count && !to->blocked) conn_mark_dirty(to);
+    return to;
 }
 
 // ---------------------------------------------------------------- the end
@@ -490,6 +536,7 @@ void conn_abort(conn *c) {
     leave_phase(c);
     c->closed = true;
     s->count.dropped[drop_closing] += outq_clear(&c->outq, &s->chunk_slab);
+    conn_slow_end(c);
     if (c->pong) frame_unref(c->pong);
     c->pong = nullptr;
     wheel_cancel(&s->wheel, &c->timer);

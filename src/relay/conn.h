@@ -21,6 +21,7 @@
 #include "proto/http1.h"
 #include "proto/wsframe.h"
 #include "relay/conn_id.h"
+#include "relay/conn_slow.h"
 #include "relay/message.h"
 #include "relay/shard.h"
 
@@ -29,7 +30,9 @@ namespace belfry {
 struct client;
 struct exchange;
 struct membership;
+struct plain_session;
 struct session_ops;
+struct transport_ops;
 
 struct conn_phase {
     const char *name; // for status and log
@@ -39,8 +42,14 @@ struct conn_phase {
     char *(*bytes)(conn *c, char *begin, char *end);
     void (*eof)(conn *c, const char *why); // the peer ended its side, or the stream failed
     void (*deadline)(conn *c);
-    void (*closed)(conn *c);  // the last call; may be null
-    void (*flushed)(conn *c); // all that was queued is written; may be null
+    void (*closed)(conn *c);                  // the last call; may be null
+    void (*flushed)(conn *c);                 // all that was queued is written; may be null
+    const transport_ops *transport = nullptr; // borrowed, static; of a session's phase (transport.h)
+    // The queue is about to be written: may add to it. False: it is not to be written, which the phase has seen to. May
+    // be null.
+    bool (*flushing)(conn *c) = nullptr;
+    // conn_resume or conn_read_again was called: before anything is read. May be null.
+    void (*again)(conn *c) = nullptr;
 };
 
 // With 10,000 connections none is in cache when its turn comes, so what a delivery and its write touch is the first two
@@ -51,18 +60,18 @@ struct alignas(64) conn {
     shard *on;               // borrowed
     const conn_phase *phase; // borrowed, static
     frame *pong; // counted: the one Pong that waits behind conn_pongs_max or a full socket; a later one takes its place
-    uint32_t send_queue; // bytes that may wait; of the route
-    uint8_t form;        // wire_form
-    uint8_t pongs;       // queued since the output queue was last empty
-    bool dirty : 1;      // in the shard's dirty list
-    bool blocked : 1;    // the socket was full: the writable event flushes
-    bool open : 1;       // a session that takes deliveries
+    uint32_t limit;   // bytes of the queue at which conn_slow.h is asked
+    uint8_t form;     // wire_form
+    uint8_t pongs;    // queued since the output queue was last empty
+    bool dirty : 1;   // in the shard's dirty list
+    bool blocked : 1; // the socket was full: the writable event flushes
+    bool open : 1;    // a session that takes deliveries
     bool closed : 1;
     bool paused : 1;         // not reading
     bool shut : 1;           // our side is shut down
     bool close_sent : 1;     // a Close frame is queued or written
     bool close_received : 1; // the peer's came
-    bool over_limit : 1;     // accepted above max_connections: refused with 503
+    bool crowded : 1;        // conn_slow_written is due when something was written
     bool tls_counted : 1;    // stands in shard::tls_under_way
     bool ping_waiting : 1;   // a Ping is out, unanswered
     bool answered : 1;       // the handshake got its answer (101 or a refusal)
@@ -87,20 +96,26 @@ struct alignas(64) conn {
     ws_parser parser;
     uint64_t message_received; // ws_parse's counter
     http1_scan scan;
+    uint32_t send_queue;   // bytes that may wait; of the route
     const char *fence_why; // static; null: the peer closed; else the violation that is answered behind the fence
     uint16_t fence_code;
     uint16_t holds;      // conn_hold without its conn_let_go yet
     uint16_t close_code; // of the Close frame that was sent or received first
-    bool served;         // a request was answered and it stayed: silence is no refusal any more
+    bool over_limit : 1; // accepted above max_connections: refused with 503
+    bool served : 1;     // a request was answered and it stayed: silence is no refusal any more
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
     struct ip peer;                                    // the socket's, or what the PROXY protocol says
     struct exchange *exchange;                         // owned: the request that is looked at
     struct client *client;                             // owned: who this is, once anything is known
     void *modules;                                     // owned: chain.cc's block, the modules' state in it
     struct proxying *tunnel;                           // owned: an Upgrade that a backend has agreed to
+    plain_session *plain;                              // owned: of a session without WebSocket
+    slow_reader *slow;                                 // owned: null for who has been fast enough
+    uint64_t blocked_ms;                               // monotonic: since when `blocked`
 };
 
 static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
+static_assert(sizeof(conn) == 576); // nine cache lines: doc/memory-budget.md
 
 inline conn_id conn_id_of(const conn *c) {
     return {c->on->index, c->slot, c->tag};
@@ -113,12 +128,17 @@ conn *conn_find(shard *s, conn_id id);
 // Takes over a new socket. Its first phase is `arriving`, then the shard's first_phase.
 void conn_accept(shard *s, int fd, const struct sockaddr *peer, socklen_t peer_size, const listener_settings *listener);
 
+// Splits the socket off: the connection goes on without one, as what it is (its id, client, rooms, modules); what comes
+// back is a new connection that has the socket, what was read and what is still to be written, paused and in the phase
+// given. Not from inside a phase's `bytes`.
+[[nodiscard]] conn *conn_detach(conn *c, const conn_phase *phase);
+
 void conn_set_phase(conn *c, const conn_phase *phase);
 // `after_ms` from now; replaces the one before.
 void conn_set_deadline(conn *c, uint64_t after_ms);
 
-// Queues a frame; takes over the reference, also where it fails. False where send_queue would be exceeded: nothing was
-// queued, the caller closes the connection. For answers and control frames, in any phase.
+// Queues a frame; takes over the reference, also where it fails. False where send_queue would be exceeded, and on_slow
+// can't help: nothing was queued, the caller closes the connection. For answers and control frames, in any phase.
 [[nodiscard]] bool conn_send(conn *c, frame *f);
 void conn_mark_dirty(conn *c);
 // One write call; follows up on what it showed. Called by the flush at the end of the turn and by the writable event.
@@ -163,14 +183,13 @@ inline uint64_t conn_queued(const conn *c) {
     return c->outq.bytes + c->outq.count * conn_frame_cost;
 }
 
-// A delivery: false where the queue would overflow (the reference stays the caller's). Hot: 10,000 calls a message.
+// A delivery: false where the reader is too slow, or the frame too large for it (the reference stays the caller's;
+// conn_slow.h sees to the rest). Hot: 10,000 calls a message.
 inline bool conn_deliver(conn *c, frame *f) {
-    if (conn_queued(c) + conn_charge(f) > c->send_queue) return false;
+    if (conn_queued(c) + conn_charge(f) > c->limit) [[unlikely]]
+        return conn_deliver_slowly(c, f);
     outq_push(&c->outq, &c->on->chunk_slab, f);
-    if (c->blocked) return true;
-    if (!c->dirty) conn_mark_dirty(c);
-    if (conn_queued(c) > c->send_queue / 2) [[unlikely]]
-        c->on->pressed = true;
+    if (!c->dirty && !c->blocked) conn_mark_dirty(c);
     return true;
 }
 

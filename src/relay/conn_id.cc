@@ -46,4 +46,12 @@ bool conn_id_parse(view text, conn_id *out) {
     return true;
 }
 
+view conn_id_node(view text) {
+    char raw[15];
+    size_t size = 0;
+    if (text.size() != conn_id_size || !text.starts_with("c_") || !base64url_decode(text.substr(2), raw, &size))
+        return view();
+    return text.substr(2, node_id_size);
+}
+
 } // namespace belfry

@@ -31,5 +31,8 @@ view node_id(); // node_id_size characters
 conn_id_text conn_id_format(conn_id id);
 // False where the text is no id, or one of another node.
 [[nodiscard]] bool conn_id_parse(view text, conn_id *out);
+// The node's id in what looks like a connection's id of any node (node_id_size characters of `text`); empty where it is
+// none.
+view conn_id_node(view text);
 
 } // namespace belfry

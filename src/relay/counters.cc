@@ -16,8 +16,8 @@ const char *refuse_reason_name(refuse_reason r) {
 }
 
 const char *drop_reason_name(drop_reason r) {
-    static const char *const names[drop_reason_count] = {"slow_consumer", "closing", "pong", "oversized",
-                                                         "no_right",      "rate",    "hook"};
+    static const char *const names[drop_reason_count] = {"slow_consumer", "oldest",   "replaced", "closing", "pong",
+                                                         "oversized",     "no_right", "rate",     "hook"};
     return names[r];
 }
 
@@ -51,14 +51,19 @@ void counters_add(counters *sum, const counters *part) {
     sum->messages_in += part->messages_in;
     sum->bytes_in += part->bytes_in;
     sum->deliveries += part->deliveries;
+    sum->replayed += part->replayed;
     sum->bytes_out += part->bytes_out;
     sum->turns += part->turns;
     sum->pings_in += part->pings_in;
     sum->pings_out += part->pings_out;
+    sum->inflates += part->inflates;
     for (size_t i = 0; i < refuse_reason_count; i++)
         sum->refused[i] += part->refused[i];
     for (size_t i = 0; i < drop_reason_count; i++)
         sum->dropped[i] += part->dropped[i];
+    sum->slow.closed_hard += part->slow.closed_hard;
+    sum->slow.closed_soft += part->slow.closed_soft;
+    sum->slow.gaps += part->slow.gaps;
     edge_counters *to = &sum->edge;
     const edge_counters *from = &part->edge;
     to->hook_calls += from->hook_calls;
@@ -71,8 +76,14 @@ void counters_add(counters *sum, const counters *part) {
     to->request_bytes += from->request_bytes;
     to->response_bytes += from->response_bytes;
     to->tunnels += from->tunnels;
+    to->client_js += from->client_js;
     to->published += from->published;
     to->publish_failures += from->publish_failures;
+    sum->plain.events += part->plain.events;
+    sum->plain.polled += part->plain.polled;
+    sum->plain.held += part->plain.held;
+    sum->plain.polls += part->plain.polls;
+    sum->plain.posts += part->plain.posts;
     for (const close_count &e : part->closed)
         if (e.count) add_code(sum, e.code, e.count);
 }

@@ -37,6 +37,8 @@ const char *refuse_reason_name(refuse_reason r);
 // Why something that was due to a client was dropped.
 enum drop_reason : uint8_t {
     drop_slow_consumer, // frames thrown away with a 4413
+    drop_as_oldest,     // messages that a slow reader of on_slow = drop_oldest or latest does not get
+    drop_replaced,      // messages in whose place a newer one of their key went: on_slow = latest
     drop_closing,       // frames still queued when the connection broke
     drop_pong,          // a Ping answered by a later Pong (RFC 6455 section 5.5.3)
     drop_oversized,     // a frame larger than the client's whole send_queue
@@ -59,13 +61,31 @@ struct edge_counters {
     uint64_t requests, answers[6]; // proxied; by status class, [0]: none
     uint64_t request_bytes, response_bytes;
     uint64_t tunnels, published; // opened; broadcast by answer
+    uint64_t client_js;          // answers that were the browser client
     uint64_t publish_failures;   // answers, or their rooms, that were to be broadcast and could not be
+};
+
+// What on_slow did.
+struct slow_counters {
+    uint64_t closed_hard, closed_soft; // with 4413: send_queue, send_queue_soft
+    uint64_t gaps;                     // told to clients
+};
+
+// Sessions without WebSocket, and what was asked for them.
+struct plain_counters {
+    uint64_t events, polled; // sessions opened: of server-sent events (those held for a backend, too), of long polling
+    uint64_t held;           // of the former, those that a backend's Belfry-Hold has made
+    uint64_t polls, posts;   // requests for one
 };
 
 struct counters {
     edge_counters edge;
+    plain_counters plain;
+    slow_counters slow;
     uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, turns;
     uint64_t pings_in, pings_out;
+    uint64_t inflates; // compressed messages from clients
+    uint64_t replayed; // deliveries of what a joiner had missed, beside `deliveries`
     uint64_t refused[refuse_reason_count];
     uint64_t dropped[drop_reason_count];
     close_count closed[close_codes_max];

@@ -17,8 +17,19 @@
 namespace belfry {
 
 struct exchange;
+struct carrying;
 struct hook_call;
 struct proxying;
+
+// What a client of a rooms route without WebSocket asks for (plain_request.h).
+enum plain_request : uint8_t {
+    plain_ask_none,
+    plain_ask_events,    // a session of server-sent events
+    plain_ask_session, // a session of long polling
+    plain_ask_poll,      // what came for it since
+    plain_ask_post,      // a message of a session
+    plain_ask_preflight, // CORS, before one of those
+};
 
 enum class chain_result : uint8_t { pass, deny, wait };
 
@@ -54,6 +65,7 @@ struct exchange {
     buffer path;                   // owned: normalised, what routes and modules see
     handshake hello;               // of websocket and tunnel
     enum belfry_kind kind;
+    plain_request plain;
     ip client;    // behind trusted proxies
     bool trusted; // the socket's peer is a trusted proxy: its X-Forwarded-* are passed on
     bool secure;  // https at the client's end
@@ -61,6 +73,7 @@ struct exchange {
     bool chained; // the first module's handshake was called: close is due
     bool to_ask;  // a module wants the connect hook to be asked
     bool asked;   // it was
+    bool client_js; // answered here, to everybody
     bool has_sticky;
     uint8_t sticky_size;
     uint32_t next_module;  // the chain goes on here
@@ -68,6 +81,7 @@ struct exchange {
     buffer claims;         // owned: a verified token's claims as JSON, for the connect hook
     hook_call *connect;    // owned while the connect hook runs
     proxying *proxy;       // owned while proxied
+    carrying *carried;     // owned while it waits for another connection's answer
     char sticky[255];      // what sticky hashing goes by
     http1_request request; // views into head; last, and its unused fields uninitialised
 };

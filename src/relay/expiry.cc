@@ -3,7 +3,7 @@
 
 #include "relay/hook.h"
 #include "relay/session.h"
-#include "relay/websocket.h"
+#include "relay/transport.h"
 
 #include <algorithm>
 
@@ -79,21 +79,21 @@ static void ask(conn *c) {
 }
 
 void expiry_refresh(conn *c) {
-    if (c->phase != &websocket_phase || c->close_sent || !hook_wanted(c)) return;
+    if (!transport_of(c) || c->close_sent || !hook_wanted(c)) return;
     client_of(c);
     ask(c);
 }
 
 static void end(conn *c) {
     c->session->bye(c, 4401, "credentials expired", false, 0);
-    websocket_close(c, 4401, "credentials expired");
+    transport_close(c, 4401, "credentials expired");
 }
 
 static void fire(deadline *d) {
     client *who = BELFRY_CONTAINER_OF(d, client, expiry);
     conn *c = who->on;
     uint64_t now = now_of(c), over = who->expires_ms + expiry_grace_ms;
-    if (c->phase != &websocket_phase || c->close_sent || !who->expires_ms) return;
+    if (!transport_of(c) || c->close_sent || !who->expires_ms) return;
     if (now < who->expires_ms) return expiry_arm(c); // further away than the wheel reaches
     if (now >= over) return end(c);
     if (who->expired || !hook_wanted(c)) return wait(who, over - now);

@@ -3,9 +3,10 @@
 
 #include "proto/server_json.h"
 #include "relay/conn.h"
+#include "relay/message_event.h"
 #include "relay/room.h"
 #include "relay/session.h"
-#include "relay/websocket.h"
+#include "relay/transport.h"
 
 namespace belfry {
 
@@ -40,15 +41,9 @@ static bool excepted(const delivery *d, const conn *c) {
     return false;
 }
 
-static void overflow(conn *c) {
-    c->open = false; // no more deliveries in this turn
-    list_remove(&c->place);
-    list_push_back(&c->on->doomed, &c->place);
-}
-
 // One atomic addition for all members, instead of one a delivery on a line that all threads share.
 static frame *take_form(delivery *d, uint8_t form) {
-    frame *f = message_form(d->what, static_cast<wire_form>(form), d->on->reader, &d->on->scratch);
+    frame *f = message_form(d->what, static_cast<wire_form>(form), d->on->reader, &d->on->scratch, d->on->packer);
     frame_ref_many(f, d->members);
     d->spare[form] = d->members;
     d->forms[form] = f;
@@ -65,13 +60,8 @@ static inline void deliver_one(delivery *d, conn *c) {
     frame *f = d->forms[c->form];
     if (!f) [[unlikely]]
         f = take_form(d, c->form);
-    if (!conn_deliver(c, f)) [[unlikely]] {
-        if (conn_charge(f) > c->send_queue) // its reader is not slow: no queue of this size could take it
-            d->on->count.dropped[drop_oversized]++;
-        else
-            overflow(c);
+    if (!conn_deliver(c, f)) [[unlikely]]
         return;
-    }
     d->spare[c->form]--;
     d->receivers++;
 }
@@ -84,7 +74,8 @@ static inline void prefetch(const conn *c) {
 
 // 16 bytes a member in one array; the connection behind it is fetched four members ahead, since with 10,000 members
 // none is in cache.
-static void deliver_room(delivery *d, const room *r) {
+static void deliver_room(delivery *d, room *r) {
+    if (!position_none(&d->what->at)) r->at = d->what->at;
     d->members = r->count;
     const room_member *at = r->members, *end = at + r->count;
     for (; at < end; at++) {
@@ -97,7 +88,7 @@ static void close_doomed(shard *s) {
     while (!list_empty(&s->doomed)) {
         conn *c = BELFRY_CONTAINER_OF(s->doomed.next, conn, place);
         list_remove(&c->place);
-        websocket_close_slow(c);
+        transport_close_slow(c);
         if (!c->closed) conn_read_again(c); // its place may have been among those that are to be read
     }
 }
@@ -121,7 +112,7 @@ void fanout_deliver(shard *s, message *m) {
     delivery_begin(&d, s, m);
     if (m->room[0] == '@' && !m->room.starts_with("@user:"))
         deliver_special(&d, m->room);
-    else if (const room *r = room_find(s, m->room, m->room_hash))
+    else if (room *r = room_find(s, m->room, m->room_hash))
         deliver_room(&d, r);
     delivery_end(&d);
     s->count.deliveries += d.receivers;
@@ -129,32 +120,69 @@ void fanout_deliver(shard *s, message *m) {
     close_doomed(s);
 }
 
-static void gap_room(table_node *n, void *context) {
-    shard *s = static_cast<shard *>(context);
-    room *r = BELFRY_CONTAINER_OF(n, room, node);
-    if (!r->count) return;
+// Null for the raw protocol, which has no words for it.
+static frame *gap_frame(shard *s, uint8_t form, view room, uint64_t hash) {
+    if (!form_is_json(form) && form != form_sse_json) return nullptr;
     buffer_clear(&s->scratch);
-    server_json_gap(&s->scratch, room_name(r));
+    server_json_gap(&s->scratch, room);
     char header[10];
     size_t size = ws_write_header(ws_text, s->scratch.size, header);
-    frame *f = frame_join(view(header, size), buffer_view(&s->scratch));
+    frame *f = form == form_sse_json ? message_event(buffer_view(&s->scratch))
+                                     : frame_join(view(header, size), buffer_view(&s->scratch));
+    f->room = hash;
+    f->key = frame_gap;
+    return f;
+}
+
+static bool any_name(const table_node *, view) {
+    return true; // the hash is what is looked for
+}
+
+static frame *gap_of_hash(conn *c, uint64_t hash) {
+    static const uint64_t everybody = hash_bytes("@all");
+    if (const table_node *n = table_find(&c->on->rooms, hash, view(), any_name))
+        return gap_frame(c->on, c->form, room_name(BELFRY_CONTAINER_OF(const_cast<table_node *>(n), room, node)), hash);
+    if (hash == everybody) return gap_frame(c->on, c->form, "@all", hash);
+    const std::string self = "@conn:" + std::string(view(conn_id_format(conn_id_of(c))));
+    return hash == hash_bytes(self) ? gap_frame(c->on, c->form, self, hash) : nullptr;
+}
+
+const slow_hooks fanout_slow_hooks = {gap_of_hash, transport_close_slow};
+
+static void gap_room(shard *s, const room *r) {
+    frame *made[form_count] = {};
     for (uint32_t i = 0; i < r->count; i++) {
         conn *c = r->members[i].who;
-        if (!c->open || c->form != form_json) continue; // the raw protocol has no words for it
-        if (!conn_deliver(c, frame_ref(f))) {
-            frame_unref(f);
-            overflow(c);
-        }
+        if (!c->open) continue;
+        frame *&f = made[c->form];
+        if (!f && !(f = gap_frame(s, c->form, room_name(r), r->node.hash))) continue;
+        if (!conn_deliver(c, frame_ref(f))) frame_unref(f);
     }
-    frame_unref(f);
+    for (frame *f : made)
+        if (f) frame_unref(f);
+}
+
+// The node reads what rooms with history have missed, and tells of a gap in each that it can't fill.
+static void gap_without_history(table_node *n, void *context) {
+    const room *r = BELFRY_CONTAINER_OF(n, room, node);
+    if (!r->rule || !r->rule->history) gap_room(static_cast<shard *>(context), r);
 }
 
 void fanout_gap(shard *s) {
-    table_each(&s->rooms, gap_room, s);
+    table_each(&s->rooms, gap_without_history, s);
+    close_doomed(s);
+}
+
+void fanout_room_gap(shard *s, view name, uint32_t serial, const position *at) {
+    room *r = room_find(s, name, hash_bytes(name));
+    if (!r || r->serial != serial) return;
+    r->at = *at;
+    gap_room(s, r);
     close_doomed(s);
 }
 
 bool fanout_flush(shard *s) {
+    close_doomed(s);                  // by a delivery outside of the fan-out
     const conn *last = s->dirty_last; // who becomes dirty again meanwhile waits for the next turn
     for (uint32_t n = 0; n < fanout_slice && s->dirty_first; n++) {
         conn *c = s->dirty_first;

@@ -77,7 +77,7 @@ void first_rooms_list(const exchange *x, first_rooms *list) {
     }
     for (size_t i = 0; c->client && i < c->client->rooms.size() && !list->why; i++)
         add(c, list, c->client->rooms[i]);
-    if (!list->why && c->session == &session_raw) add_query_rooms(c, x->request.query, list);
+    if (!list->why && (c->plain || c->session == &session_raw)) add_query_rooms(c, x->request.query, list);
     // The user's own room is beyond max_rooms.
     if (list->why || client_user(c).empty()) return;
     if (list->count == first_rooms_max) return refuse(list, 400, "too many rooms");

@@ -1,5 +1,5 @@
 // The rooms that a connection is in from its first moment: its user's own, join_on_connect's, those that the connect
-// hook names, and (raw protocol) those of the query. Owner's thread.
+// hook names, and (raw protocol, and all without WebSocket) those of the query. Owner's thread.
 #pragma once
 
 #include "relay/exchange.h"

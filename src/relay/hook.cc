@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "relay/session.h"
-#include "relay/websocket.h"
+#include "relay/transport.h"
 
 namespace belfry {
 
@@ -136,9 +136,9 @@ static void read_answer(hook_call *h, int status, const char *why, hook_outcome 
 
 // The backend ends the session: behind the answer to what was asked.
 static void disconnect(conn *c, const hook_answer *a) {
-    if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
+    if (c->closed || c->close_sent || !transport_of(c)) return;
     c->session->bye(c, a->close_code, a->reason, false, 0);
-    websocket_close(c, a->close_code, a->reason);
+    transport_close(c, a->close_code, a->reason);
 }
 
 // Before there is a session, the backend ends it by a refusal.

@@ -35,8 +35,14 @@ enum class letter_type : uint8_t {
     join_ask, // join_ask_letter
     command,  // command_letter: one command of a hook's answer
     fence,    // fence_letter, there and back: what was published before it has been delivered
+    entered,  // member_letter: a connection is in a room with presence, or its info is another now
+    exited,   // member_letter: it is in it no more
     stopped,  // letter
+    // worker to node to worker
+    carry,   // carry_letter: a request for a session without WebSocket
+    carried, // carried_letter: its answer
     // there and back
+    members, // members_letter: who is in a room
     query, // query: each worker fills its part, the last one sends it back
 };
 
@@ -60,7 +66,8 @@ struct message;
 struct join_ask_letter {
     letter head;
     conn_id from;
-    uint32_t serial; // the room's, as in room_letter
+    uint32_t number;   // of the worker's asks
+    uint64_t room_for; // bytes that the connection's queue may take
     std::string room;
     struct position since;
 };
@@ -69,6 +76,7 @@ struct join_ask_letter {
 struct join_answer_letter {
     letter head;
     conn_id to;
+    uint32_t number; // the ask's
     std::string room;
     bool recovered;
     struct position at;
@@ -103,6 +111,49 @@ struct answer_letter {
 struct fence_letter {
     letter head;
     conn_id from;
+};
+
+// `user` and `info` are empty where it has exited.
+struct member_letter {
+    letter head;
+    conn_id who;
+    std::string room, user, info;
+};
+
+// Asked for without `members`; comes back filled in, or, where it can't be known now, as it was.
+struct members_letter {
+    letter head;
+    conn_id from;
+    int64_t request_id;
+    std::string room;
+    frame *members; // counted: as in presence_page (presence.h)
+    uint64_t count;
+    bool truncated;
+};
+
+enum class carry_op : uint8_t { poll, message };
+
+// What a client asks for its session by a request of its own (relay/carry.h), on its way to the worker of that session.
+struct carry_letter {
+    letter head;
+    carry_op op;
+    bool binary;          // message: of the raw protocol
+    uint64_t remote;      // the node's mark of another node's request; 0: it is this node's
+    conn_id from;         // the connection that waits for the answer; nobody's where `remote`
+    std::string session;  // CONN.KEY, as the client sends it
+    std::string user;     // who asks, where a token says so; empty: nobody says
+    uint64_t sequence;    // poll: of the last batch that the client has
+    uint64_t wait_ms;     // poll: the longest; 0: by the route
+    frame *body;          // counted; null but of a message
+};
+
+// Exactly one comes for each carry_letter.
+struct carried_letter {
+    letter head;
+    uint64_t remote;
+    conn_id to;
+    int status;
+    frame *body; // counted: JSON
 };
 
 enum class order_op : uint8_t { join, leave, disconnect, refresh };

@@ -6,6 +6,7 @@
 #include "proto/server_json.h"
 #include "proto/utf8.h"
 #include "proto/wsframe.h"
+#include "relay/message_event.h"
 
 #include <new>
 #include <stdlib.h>
@@ -14,13 +15,16 @@
 namespace belfry {
 
 static std::atomic<int64_t> bytes_in_flight;
-static std::atomic<uint64_t> encodes;
+static std::atomic<uint64_t> encodes, deflates;
 
 int64_t message_bytes_in_flight() {
     return bytes_in_flight.load(std::memory_order_relaxed);
 }
 uint64_t message_encodes() {
     return encodes.load(std::memory_order_relaxed);
+}
+uint64_t message_deflates() {
+    return deflates.load(std::memory_order_relaxed);
 }
 
 // Copies `from` to *at, which moves on.
@@ -44,6 +48,7 @@ message *message_new(const message_parts *p) {
     m->references.store(1, std::memory_order_relaxed);
     m->kind = p->kind;
     m->what = p->what;
+    m->ack = p->ack;
     m->source = frame_ref(p->source);
     m->payload = p->payload;
     m->time_ms = p->time_ms;
@@ -57,7 +62,7 @@ message *message_new(const message_parts *p) {
     m->id = keep_text(&text, p->id);
     m->key = keep_text(&text, p->key);
     m->room_hash = hash_bytes(m->room);
-    m->key_hash = m->key.empty() ? 0 : hash_bytes(m->key) | 1;
+    m->key_hash = m->key.empty() ? 0 : hash_bytes(m->key) | 2; // no mark of base/frame.h
     return m;
 }
 
@@ -107,17 +112,60 @@ static frame *encode(const message *m, wire_form form, json_reader *reader, buff
         size_t n = ws_write_header(raw_opcode(m), m->payload.size(), header);
         return frame_join(view(header, n), m->payload);
     }
+    if (form == form_sse_raw) return message_event_raw(m->payload, raw_opcode(m) == ws_binary);
     buffer_clear(scratch);
     write_json(m, reader, scratch);
+    if (form == form_sse_json) return message_event(buffer_view(scratch));
     size_t n = ws_write_header(ws_text, scratch->size, header);
     return frame_join(view(header, n), buffer_view(scratch));
 }
 
-frame *message_form(message *m, wire_form form, json_reader *reader, buffer *scratch) {
+// Null where it does not get smaller.
+static frame *encode_deflated(const message *m, wire_form form, json_reader *reader, buffer *scratch,
+                              deflater *packer) {
+    view body = m->payload;
+    uint8_t opcode = ws_text;
+    if (form_is_json(form)) {
+        buffer_clear(scratch);
+        write_json(m, reader, scratch);
+        body = buffer_view(scratch);
+    } else {
+        opcode = raw_opcode(m);
+    }
+    bool narrow = form == form_json_narrow || form == form_raw_narrow;
+    buffer packed = {};
+    frame *f = nullptr;
+    deflates.fetch_add(1, std::memory_order_relaxed);
+    if (deflate_message(packer, narrow ? deflate_narrow : deflate_wide, body, &packed)) {
+        encodes.fetch_add(1, std::memory_order_relaxed);
+        char header[10];
+        size_t n = ws_write_header(opcode | ws_rsv1, packed.size, header);
+        f = frame_join(view(header, n), buffer_view(&packed));
+    }
+    buffer_free(&packed);
+    return f;
+}
+
+static frame *make(message *m, wire_form form, json_reader *reader, buffer *scratch, deflater *packer) {
+    if (!form_is_deflated(form)) return encode(m, form, reader, scratch);
+    frame *f = nullptr;
+    if (deflater_tries(packer, m->payload.size())) f = encode_deflated(m, form, reader, scratch, packer);
+    return f ? f : frame_ref(message_form(m, form_is_json(form) ? form_json : form_raw, reader, scratch, packer));
+}
+
+// What a slow reader's queue may do with it. A frame of another form that serves for this one too has its marks already.
+static void mark(const message *m, frame *f) {
+    if (f->room) return;
+    f->room = m->room_hash;
+    f->key = m->key_hash;
+}
+
+frame *message_form(message *m, wire_form form, json_reader *reader, buffer *scratch, deflater *packer) {
     frame *made = m->forms[form].load(std::memory_order_acquire);
     if (made) return made;
     if (m->making[form].exchange(1, std::memory_order_acq_rel) == 0) {
-        made = encode(m, form, reader, scratch);
+        made = make(m, form, reader, scratch, packer);
+        mark(m, made);
         m->forms[form].store(made, std::memory_order_release);
         m->forms[form].notify_all();
         return made;

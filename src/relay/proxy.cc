@@ -207,7 +207,7 @@ void proxy_start(exchange *x) {
     p->kept_all = true;
     http1_body_start(&p->in, p->body, q->content_length);
     x->proxy = p;
-    c->send_queue = proxy_send_queue;
+    conn_set_send_queue(c, proxy_send_queue);
     c->on->count.edge.requests++;
     conn_set_phase(c, &proxying_phase);
     proxy_clock_arm(p);

@@ -4,7 +4,7 @@
 namespace belfry {
 
 publish_job *publish_job_new(void (*done)(publish_job *, void *), void *context) {
-    return new publish_job{1, 0, false, false, {}, done, context};
+    return new publish_job{1, 0, false, false, {}, {}, done, context};
 }
 
 void publish_job_expect(publish_job *job) {

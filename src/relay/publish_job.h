@@ -5,8 +5,16 @@
 #include "proto/position.h"
 
 #include <stdint.h>
+#include <string>
+#include <vector>
 
 namespace belfry {
+
+// A message that this node has sent, for node_ask_receivers.
+struct publish_ack {
+    std::string room;
+    uint64_t sequence;
+};
 
 struct publish_job {
     uint32_t awaiting;                             // outcomes still to come; done is called when the last one came
@@ -14,6 +22,7 @@ struct publish_job {
     bool failed;                                   // the broker did not take (all of) it
     bool duplicate;                                // its id was published within the last 5 minutes: nothing was sent
     struct position at;                            // in the room's history (of several rooms: the last one's)
+    std::vector<publish_ack> acks;                 // of messages that were published with `ack`
     void (*done)(publish_job *job, void *context); // the job is freed after it
     void *context;                                 // borrowed
 };

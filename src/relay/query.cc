@@ -8,6 +8,7 @@
 #include "relay/notify.h"
 #include "relay/room.h"
 #include "relay/session.h"
+#include "relay/transport.h"
 
 #include <algorithm>
 #include <vector>
@@ -45,6 +46,13 @@ static void answer_rooms(shard *s, const query *q, query_part *part) {
     }
 }
 
+static void write_slowness(const conn *c, uint64_t now, buffer *out) {
+    buffer_printf(out, ",\"queue_frames\":%u,\"blocked_ms\":%llu,\"dropped\":%llu,\"replaced\":%llu", c->outq.count,
+                  static_cast<unsigned long long>(c->blocked ? now - c->blocked_ms : 0),
+                  static_cast<unsigned long long>(c->slow ? c->slow->dropped : 0),
+                  static_cast<unsigned long long>(c->slow ? c->slow->replaced : 0));
+}
+
 static void write_connection(const conn *c, buffer *out) {
     uint64_t now = c->on->loop->clock.monotonic_ms;
     conn_id_text id = conn_id_format(conn_id_of(c));
@@ -60,9 +68,12 @@ static void write_connection(const conn *c, buffer *out) {
     json_write_string(out, c->listener->name);
     buffer_append(out, ",\"route\":");
     json_write_string(out, c->route ? view(c->route->path) : view());
-    buffer_printf(out, ",\"state\":\"%s\",\"protocol\":\"%s\",\"tls\":%s,\"rooms\":%u,\"queue\":%u,\"age\":%llu}\n",
-                  c->phase->name, c->session ? c->session->subprotocol : "", c->stream.tls ? "true" : "false",
-                  room_counted(c), c->outq.bytes, static_cast<unsigned long long>((now - c->opened_ms) / 1000));
+    buffer_printf(
+        out, ",\"state\":\"%s\",\"transport\":\"%s\",\"protocol\":\"%s\",\"tls\":%s,\"rooms\":%u,\"queue\":%u",
+        c->phase->name, transport_of(c) ? transport_of(c)->name : "", c->session ? c->session->subprotocol : "",
+        c->stream.tls ? "true" : "false", room_counted(c), c->outq.bytes);
+    write_slowness(c, now, out);
+    buffer_printf(out, ",\"age\":%llu}\n", static_cast<unsigned long long>((now - c->opened_ms) / 1000));
 }
 
 static void answer_connections(shard *s, const query *q, query_part *part) {

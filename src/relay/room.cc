@@ -5,6 +5,7 @@
 #include "relay/client.h"
 #include "relay/conn.h"
 #include "relay/notify.h"
+#include "relay/presence_worker.h"
 #include "relay/shard.h"
 
 #include <new>
@@ -87,17 +88,48 @@ void room_admit(membership *m) {
     m->member = true;
     m->index = r->count;
     r->members[r->count++] = {m->who, m};
+    if (m->suspended) {
+        m->suspended = false;
+        return;
+    }
     notify_event(m->who, notify_joined, room_name(r), 0);
+    presence_entered(m);
+}
+
+static void take_from_members(membership *m) {
+    room *r = m->in;
+    room_member last = r->members[--r->count];
+    r->members[m->index] = last;
+    last.entry->index = m->index;
+    m->member = false;
+}
+
+bool room_ask_since(shard *s, membership *m, const struct position *since) {
+    if (position_none(since) || !m->in->rule || !m->in->rule->history) return false;
+    if (m->member) {
+        take_from_members(m);
+        m->suspended = true;
+        list_push_back(&m->in->waiters, &m->waiting);
+        m->in->waiting++;
+    }
+    m->ask = ++s->next_serial;
+    uint64_t room_for = m->who->limit > conn_queued(m->who) ? m->who->limit - conn_queued(m->who) : 0;
+    auto *l = new join_ask_letter{{letter_type::join_ask, s->index}, conn_id_of(m->who), m->ask, room_for,
+                                  std::string(room_name(m->in)), *since};
+    s->outbox_bytes.fetch_add(letter_charge, std::memory_order_relaxed);
+    mailbox_send(&s->outbox, &l->head);
+    return true;
 }
 
 void room_leave(shard *s, membership *m) {
     room *r = m->in;
     conn *c = m->who;
-    if (m->member) {
+    if (membership_counts(m)) {
         notify_event(c, notify_left, room_name(r), 0);
-        room_member last = r->members[--r->count];
-        r->members[m->index] = last;
-        last.entry->index = m->index;
+        presence_exited(m);
+    }
+    if (m->member) {
+        take_from_members(m);
     } else {
         list_remove(&m->waiting);
         r->waiting--;
@@ -147,10 +179,11 @@ static room *find_serial(shard *s, view name, uint32_t serial) {
     return r && r->serial == serial ? r : nullptr;
 }
 
-void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m)) {
+void room_active(shard *s, view name, uint32_t serial, const struct position *at, void (*admitted)(membership *m)) {
     room *r = find_serial(s, name, serial);
     if (!r) return;
     r->active = true;
+    r->at = *at;
     visit_waiters(s, r, admitted);
 }
 

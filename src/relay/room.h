@@ -21,7 +21,9 @@ struct membership {
     room *in;          // borrowed
     conn *who;         // borrowed
     uint32_t index;    // in room::members, once a member
-    bool member;       // false: waits for the broker
+    uint32_t ask;      // number of its question for what it has missed, until that is answered; 0: none
+    bool member;       // false: waits for the broker, or for that answer
+    bool suspended;    // it was a member before it asked, and counts as one for everybody but the messages
     bool wants_answer; // an `ok` is due once it is a member
     bool asked_since;  // the join named `since`
     int64_t request_id;
@@ -41,6 +43,7 @@ struct room {
     bool active;
     link waiters;
     const room_rule *rule; // borrowed; null: the backend's alone
+    struct position at;    // in its history: of the last message that went to the members; none: it keeps none
     uint32_t name_size;
     char name[];
 };
@@ -71,9 +74,18 @@ void room_leave_all(conn *c);
 // Makes a waiting membership a member: for a connection that wants all its first rooms at once.
 void room_admit(membership *m);
 
+inline bool membership_counts(const membership *m) {
+    return m->member || m->suspended;
+}
+// Asks the node for what the room, which keeps history, has had since then. Until the answer comes (join_answer_letter,
+// of the number in membership::ask) it gets no message of the room, so that it gets each of them once: those of the
+// answer, then, after room_admit, the live ones. A member may ask, too. False where there is nothing to ask: the room
+// keeps no history, or `since` is none.
+[[nodiscard]] bool room_ask_since(shard *s, membership *m, const struct position *since);
+
 // The node's answer to a want: everybody that waits comes to `admitted`, which calls room_admit when it likes (before
-// the next turn or later) or room_leave.
-void room_active(shard *s, view name, uint32_t serial, void (*admitted)(membership *m));
+// the next turn or later) or room_leave. `at`: the room's place in its history; none where it keeps none.
+void room_active(shard *s, view name, uint32_t serial, const struct position *at, void (*admitted)(membership *m));
 
 // The broker can't deliver the room now: everybody that waits comes to `refused`, which calls room_leave.
 void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m));

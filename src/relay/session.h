@@ -3,9 +3,12 @@
 #pragma once
 
 #include "relay/conn.h"
+#include "relay/letter.h"
 #include "relay/room.h"
 
 namespace belfry {
+
+struct plain_rejoin;
 
 struct session_ops {
     const char *subprotocol; // as negotiated
@@ -16,9 +19,12 @@ struct session_ops {
     void (*joined)(conn *c, membership *m); // a waiting join became active and was admitted
     void (*refused)(conn *c, membership *m, int code,
                     const char *why); // a waiting join came to nothing; the membership goes after it
-    void (*published)(conn *c, int64_t request_id, int code); // the node's answer to a publish with an id
+    // What a waiting join has asked for (room_ask_since) is there: it is to be admitted, and then gets the replay.
+    void (*recovered)(conn *c, membership *m, const join_answer_letter *a);
+    void (*published)(conn *c, const answer_letter *a);       // the node's answer to a publish with an id
     void (*removed)(conn *c, view room, const char *reason);  // taken out of a room by the backend
     void (*bye)(conn *c, uint16_t code, view reason, bool reconnect, uint64_t after_ms); // before a Close that we begin
+    void (*rejoin)(conn *c, const plain_rejoin *r); // as a join that names `since`, without an id
 };
 
 extern const session_ops session_json;

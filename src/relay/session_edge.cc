@@ -1,7 +1,8 @@
 // Modules and sessions. On the thread of the connection.
 #include "relay/session_edge.h"
 
-#include "relay/websocket.h"
+#include "relay/plain_session.h"
+#include "relay/transport.h"
 
 namespace belfry {
 
@@ -10,11 +11,12 @@ void session_close_denied(conn *c, const chain_verdict *v) {
     // Limits pass; anything else that closes a connection would do so again.
     bool reconnect = v->close_code == 4408;
     c->session->bye(c, v->close_code, v->reason, reconnect, uint64_t{v->retry_after_s} * 1000);
-    websocket_close(c, v->close_code, v->reason);
+    transport_close(c, v->close_code, v->reason);
 }
 
 void session_message_denied(conn *c, const chain_verdict *v) {
     c->on->count.dropped[drop_rate]++;
+    plain_session_denied(c, v->status, v->reason);
     session_close_denied(c, v);
 }
 

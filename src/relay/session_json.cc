@@ -4,12 +4,16 @@
 #include "proto/server_json.h"
 #include "relay/expiry.h"
 #include "relay/hook.h"
+#include "relay/plain_session.h"
+#include "relay/presence_worker.h"
 #include "relay/session_edge.h"
+#include "relay/session_json_members.h"
 #include "relay/session_json_rooms.h"
 #include "relay/session_json_words.h"
-#include "relay/websocket.h"
+#include "relay/transport.h"
 
 #include <string>
+#include <vector>
 
 namespace belfry {
 
@@ -29,7 +33,7 @@ static void called(hook_call *h, const hook_outcome *o) {
                           o->answer.error_message.empty() ? view("refused by the backend") : o->answer.error_message);
     if (!h->has_id) return;
     server_json_ok_data(json_fresh(c), h->request_id, o->answer.has_data ? o->answer.data : view("null"));
-    json_say(c);
+    json_answer(c, true, h->request_id);
 }
 
 static void on_call(conn *c, const client_request *q) {
@@ -52,19 +56,23 @@ static void on_auth(conn *c, const client_request *q) {
         return refuse(c, q, v.status ? v.status : 401, "auth: " + std::string(v.reason));
     }
     expiry_renewed(c);
+    presence_info_changed(c);
     if (!q->has_id) return;
     server_json_ok_expires(json_fresh(c), q->id, expiry_left(c));
-    json_say(c);
+    json_answer(c, true, q->id);
 }
 
-static void published(conn *c, int64_t request_id, int code) {
-    if (code == 0) return json_ok(c, true, request_id);
-    json_error(c, true, request_id, code, "the broker is out of reach or did not confirm it, try again");
+static void published(conn *c, const answer_letter *a) {
+    if (a->code == 0) {
+        server_json_ok_published(json_fresh(c), a->request_id, &a->at, a->duplicate);
+        return json_answer(c, true, a->request_id);
+    }
+    json_error(c, true, a->request_id, a->code, "the broker is out of reach or did not confirm it, try again");
 }
 
 static void on_ping(conn *c, const client_request *q) {
     server_json_pong(json_fresh(c), q->has_id, q->id);
-    json_say(c);
+    json_answer(c, q->has_id, q->id);
 }
 
 static bool room_named(conn *c, const client_request *q) {
@@ -90,7 +98,8 @@ static void act(conn *c, const client_request *q) {
     case client_op::call:
         return on_call(c, q);
     case client_op::members:
-        return refuse(c, q, 501, "members: this server keeps no presence");
+        if (room_named(c, q)) json_members(c, q);
+        return;
     case client_op::auth:
         return on_auth(c, q);
     case client_op::unknown:
@@ -98,25 +107,30 @@ static void act(conn *c, const client_request *q) {
     }
 }
 
+static void refuse_unreadable(conn *c, const error *e) {
+    std::string reason = std::string("not a protocol object: ") + e->text;
+    if (c->plain) return json_error(c, false, 0, 400, reason); // it came by a request, which has an answer
+    transport_close(c, 4400, view(reason).substr(0, 120));
+}
+
 static void read(conn *c, uint8_t, char *data, size_t size) {
     client_request q;
     error e;
-    switch (client_json_parse(c->on->reader, view(data, size), &q, &e)) {
-    case client_parse::ok:
-        return act(c, &q);
-    case client_parse::bad_member:
-        return json_error(c, q.has_id, q.id, 400, e.text);
-    case client_parse::not_an_object: {
-        std::string reason = std::string("not a protocol object: ") + e.text;
-        return websocket_close(c, 4400, view(reason).substr(0, 120));
-    }
-    }
+    client_parse result = client_json_parse(c->on->reader, view(data, size), &q, &e);
+    if (!plain_session_begin(c, q.has_id, q.id)) return;
+    if (result == client_parse::ok)
+        act(c, &q);
+    else if (result == client_parse::bad_member)
+        json_error(c, q.has_id, q.id, 400, e.text);
+    else
+        refuse_unreadable(c, &e);
+    plain_session_end(c);
 }
 
 static const chain_waiter waiter = {read, session_message_denied};
 
 static void message(conn *c, uint8_t opcode, char *data, size_t size) {
-    if (opcode != ws_text) return websocket_close(c, 1003, "the JSON protocol takes text frames");
+    if (opcode != ws_text) return transport_close(c, 1003, "the JSON protocol takes text frames");
     if (session_message_passes(c, opcode, data, size, &waiter)) read(c, opcode, data, size);
 }
 
@@ -124,13 +138,22 @@ static void message(conn *c, uint8_t opcode, char *data, size_t size) {
 
 static void opened(conn *c) {
     conn_id_text id = conn_id_format(conn_id_of(c));
-    view *names = static_cast<view *>(memory_get((c->room_count + 1) * sizeof(view)));
+    std::vector<view> names;
+    std::vector<position> places;
     server_welcome w = {};
+    buffer connection = {};
     w.conn = id;
+    if (c->plain) plain_session_name(c, &connection);
+    w.connection = buffer_view(&connection);
     w.ping_seconds = c->route->ping_interval / 1000;
-    w.rooms = names;
-    for (const membership *m = c->rooms; m; m = m->next)
-        if (!room_name_reserved(room_name(m->in))) names[w.room_count++] = room_name(m->in);
+    for (const membership *m = c->rooms; m; m = m->next) {
+        if (room_name_reserved(room_name(m->in))) continue;
+        names.push_back(room_name(m->in));
+        places.push_back(m->in->at);
+    }
+    w.rooms = names.data();
+    w.positions = places.data();
+    w.room_count = names.size();
     if (client *who = c->client) {
         w.user = who->user;
         w.info = who->info;
@@ -138,7 +161,7 @@ static void opened(conn *c) {
         if (who->has_greeting) (who->greeting_binary ? w.data64 : w.data) = who->greeting;
     }
     server_json_welcome(json_fresh(c), &w);
-    free(names);
+    buffer_free(&connection);
     json_say(c);
     if (!c->client) return;
     c->client->has_greeting = false;
@@ -151,11 +174,15 @@ static void removed(conn *c, view room, const char *reason) {
 }
 
 static void bye(conn *c, uint16_t code, view reason, bool reconnect, uint64_t after_ms) {
+    if (c->plain) {
+        c->plain->said_bye = true;
+        c->plain->after_ms = after_ms;
+    }
     server_json_bye(json_fresh(c), code, reason, reconnect, after_ms);
     json_say(c);
 }
 
 const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, json_joined,
-                                  json_refused,     published, removed, bye};
+                                  json_refused,     json_recovered, published, removed, bye, json_rejoin};
 
 } // namespace belfry

@@ -4,6 +4,9 @@
 #include "proto/room_name.h"
 #include "proto/server_json.h"
 #include "relay/hook.h"
+#include "relay/plain_session.h"
+#include "relay/presence_worker.h"
+#include "relay/replay.h"
 #include "relay/session_edge.h"
 #include "relay/session_json_words.h"
 
@@ -28,6 +31,12 @@ static bool refused_by_hook(const hook_call *h, const hook_outcome *o, const cha
     return true;
 }
 
+static position place_of(const client_request *q) {
+    position place = {};
+    if (q->has_since && !position_set(&place, q->since_epoch, q->since_offset)) place = {};
+    return place;
+}
+
 static hook_call *call_new(conn *c, hook_event event, const client_request *q,
                            void (*done)(hook_call *, const hook_outcome *)) {
     hook_call *h = hook_new(c, event, done);
@@ -35,24 +44,41 @@ static hook_call *call_new(conn *c, hook_event event, const client_request *q,
     h->request_id = q->id;
     h->room = q->room;
     h->echo = q->echo;
-    h->since = q->has_since;
+    h->has_since = q->has_since;
+    h->since = place_of(q);
     return h;
 }
 
 // ---------------------------------------------------------------- join
 
-// Nothing to recover from: rooms keep no history, so a joiner that names `since` is told recovered:false.
-static void answer_join(conn *c, int64_t id, view room, bool since) {
-    if (since)
-        server_json_ok_not_recovered(json_fresh(c), id, room);
-    else
-        server_json_ok(json_fresh(c), id, room);
+static void answer_join(conn *c, const membership *m, server_recovery recovered, size_t replayed) {
+    server_json_ok_joined(json_fresh(c), m->request_id, room_name(m->in), &m->in->at, recovered, replayed);
+    json_answer(c, true, m->request_id);
+}
+
+// Who joined with `since` and wants no answer has to know that something is missing all the same.
+static void answer_not_recovered(conn *c, const membership *m) {
+    if (m->wants_answer) return answer_join(c, m, server_recovery::no, 0);
+    server_json_gap(json_fresh(c), room_name(m->in));
     json_say(c);
 }
 
+static void answer_admitted(conn *c, const membership *m) {
+    if (m->asked_since) return answer_not_recovered(c, m);
+    if (m->wants_answer) answer_join(c, m, server_recovery::not_asked, 0);
+}
+
 void json_joined(conn *c, membership *m) {
+    if (m->ask) return; // what it has missed comes first
     room_admit(m);
-    if (m->wants_answer) answer_join(c, m->request_id, room_name(m->in), m->asked_since);
+    answer_admitted(c, m);
+}
+
+void json_recovered(conn *c, membership *m, const join_answer_letter *a) {
+    room_admit(m);
+    if (!a->recovered || !replay_fits(c, a)) return answer_not_recovered(c, m);
+    if (m->wants_answer) answer_join(c, m, server_recovery::yes, a->replay.size());
+    replay_deliver(c, a);
 }
 
 void json_refused(conn *c, membership *m, int code, const char *why) {
@@ -60,8 +86,16 @@ void json_refused(conn *c, membership *m, int code, const char *why) {
         json_error(c, true, m->request_id, code, json_about("not joined", room_name(m->in)) + ": " + why);
 }
 
-// The right was given.
-static void enter(conn *c, view room, bool has_id, int64_t id, bool since) {
+// Asks for what was missed where there is anything to ask for.
+static void begin(conn *c, membership *m, bool has_id, int64_t id, bool since, const position *place) {
+    m->wants_answer = has_id;
+    m->request_id = id;
+    m->asked_since = since;
+    if (since) (void)room_ask_since(c->on, m, place); // else it is not recovered
+}
+
+// The right was given. A `since` that is none is an epoch that no room has.
+static void enter(conn *c, view room, bool has_id, int64_t id, bool since, const position *place) {
     membership *m = room_membership(c, room);
     if (!m && room_counted(c) >= c->route->max_rooms)
         return json_error(c, has_id, id, 429, "too many rooms on this connection");
@@ -70,16 +104,15 @@ static void enter(conn *c, view room, bool has_id, int64_t id, bool since) {
         return json_error(c, has_id, id, 409, json_about("full:", room));
     case join_result::already:
         if (!m->member) return json_error(c, has_id, id, 409, json_about("already joining", room));
-        if (has_id) answer_join(c, id, room, since);
+        begin(c, m, has_id, id, since, place);
+        if (!m->ask) answer_admitted(c, m);
         return;
     case join_result::joined:
     case join_result::waiting:
-        break;
+        begin(c, m, has_id, id, since, place);
+        if (m->in->active) json_joined(c, m);
+        return;
     }
-    m->wants_answer = has_id;
-    m->request_id = id;
-    m->asked_since = since;
-    if (m->in->active) json_joined(c, m);
 }
 
 // What a join's answer says about this client is added to what is known.
@@ -88,12 +121,13 @@ static void take_info(conn *c, view more) {
     client *who = client_of(c);
     if (hook_merge_info(c->on->reader, who->info, more, &merged)) who->info = buffer_view(&merged);
     buffer_free(&merged);
+    presence_info_changed(c);
 }
 
 static void join_done(hook_call *h, const hook_outcome *o) {
     if (refused_by_hook(h, o, no_join)) return;
     if (o->answer.has_info && !o->answer.info.empty()) take_info(h->on, o->answer.info);
-    enter(h->on, h->room, h->has_id, h->request_id, h->since);
+    enter(h->on, h->room, h->has_id, h->request_id, h->has_since, &h->since);
 }
 
 static void ask_join(conn *c, const client_request *q) {
@@ -118,7 +152,21 @@ void json_join(conn *c, const client_request *q) {
             break;
         }
     }
-    enter(c, q->room, q->has_id, q->id, q->has_since);
+    position place = place_of(q);
+    enter(c, q->room, q->has_id, q->id, q->has_since, &place);
+}
+
+void json_rejoin(conn *c, const plain_rejoin *r) {
+    client_request q = {};
+    q.op = client_op::join;
+    q.room = r->room;
+    q.has_room = q.has_since = true;
+    q.since_epoch = position_epoch(&r->since);
+    q.since_offset = r->since.offset;
+    if (r->granted)
+        enter(c, q.room, false, 0, true, &r->since);
+    else
+        json_join(c, &q);
 }
 
 void json_leave(conn *c, const client_request *q) {
@@ -156,7 +204,7 @@ void json_publish(conn *c, const client_request *q) {
         return refuse(c, q, 403, json_about(no_publish, q->room) + ": names with @ are reserved");
     const membership *m = room_membership(c, q->room);
     const room_rule *rule = m ? m->in->rule : room_rule_find(c->on->settings, q->room);
-    room_verdict verdict = room_may_publish(c, rule, q->room, m && m->member, &why);
+    room_verdict verdict = room_may_publish(c, rule, q->room, m && membership_counts(m), &why);
     if (verdict == room_verdict::no) return refuse(c, q, 403, json_about(no_publish, q->room) + ": " + why);
     chain_verdict denied;
     if (!session_publish_passes(c, q->room, rule, q->data, &denied)) {

@@ -10,8 +10,10 @@ namespace belfry {
 void json_join(conn *c, const client_request *q);
 void json_leave(conn *c, const client_request *q);
 void json_publish(conn *c, const client_request *q);
-// session_ops' joined and refused.
+// session_ops' joined, recovered, refused and rejoin.
+void json_rejoin(conn *c, const plain_rejoin *r);
 void json_joined(conn *c, membership *m);
+void json_recovered(conn *c, membership *m, const join_answer_letter *a);
 void json_refused(conn *c, membership *m, int code, const char *why);
 
 } // namespace belfry

@@ -1,17 +1,19 @@
 // The raw protocol: what the room gets is what the client gets. Owner's thread.
 #include "proto/room_name.h"
 #include "relay/hook.h"
+#include "relay/plain_session.h"
+#include "relay/replay.h"
 #include "relay/session_edge.h"
-#include "relay/websocket.h"
+#include "relay/transport.h"
 
 namespace belfry {
 
 // To this client alone: a hook's data, as text; its data64, as a binary frame.
 static void say(conn *c, view data, bool binary) {
     buffer text = {};
-    if (binary) return websocket_send(c, ws_binary, data);
+    if (binary) return transport_send(c, ws_binary, data);
     session_raw_text(data, &text);
-    websocket_send(c, ws_text, buffer_view(&text));
+    transport_send(c, ws_text, buffer_view(&text));
     buffer_free(&text);
 }
 
@@ -74,6 +76,7 @@ static void act(conn *c, uint8_t opcode, char *data, size_t size) {
         ask(c, opcode, view(data, size));
     else
         publish(c, opcode, view(data, size));
+    plain_session_end(c);
 }
 
 static const chain_waiter waiter = {act, session_message_denied};
@@ -83,13 +86,32 @@ static void message(conn *c, uint8_t opcode, char *data, size_t size) {
 }
 
 static void joined(conn *, membership *m) {
-    room_admit(m);
+    if (!m->ask) room_admit(m); // else what it has missed comes first
 }
 static void refused(conn *, membership *, int, const char *) {}
-static void published(conn *, int64_t, int) {}
+static void recovered(conn *c, membership *m, const join_answer_letter *a) {
+    room_admit(m);
+    if (a->recovered && replay_fits(c, a)) replay_deliver(c, a);
+}
+static void published(conn *, const answer_letter *) {}
 static void removed(conn *, view, const char *) {}
-static void bye(conn *, uint16_t, view, bool, uint64_t) {}
+static void bye(conn *c, uint16_t, view, bool, uint64_t after_ms) {
+    if (c->plain) c->plain->after_ms = after_ms; // server-sent events have a word for it
+}
 
-const session_ops session_raw = {"belfry.v1.raw", form_raw, opened, message, joined, refused, published, removed, bye};
+// No words for a room that it may not join any more, nor for one that could not be recovered.
+static void rejoin(conn *c, const plain_rejoin *r) {
+    const char *why;
+    const room_rule *rule = room_rule_find(c->on->settings, r->room);
+    if (!r->granted && room_may_join(c, rule, r->room, &why) != room_verdict::yes) return;
+    if (!room_membership(c, r->room) && room_counted(c) >= c->route->max_rooms) return;
+    membership *m = nullptr;
+    join_result result = room_join(c->on, c, r->room, &m);
+    if (result == join_result::full || m->ask) return;
+    if (!room_ask_since(c->on, m, &r->since) && result == join_result::joined) room_admit(m);
+}
+
+const session_ops session_raw = {"belfry.v1.raw", form_raw, opened, message, joined, refused, recovered, published, removed, bye,
+                                 rejoin};
 
 } // namespace belfry

@@ -18,7 +18,7 @@ namespace belfry {
 enum route_protocol : int32_t { route_json, route_raw };
 enum route_mode : int32_t { mode_rooms, mode_proxy };
 enum route_asks : int32_t { asks_auto, asks_always };
-enum slow_policy : int32_t { slow_close };
+enum slow_policy : int32_t { slow_close, slow_drop_oldest, slow_latest };
 enum room_right : int32_t { right_anyone, right_members, right_user, right_backend, right_nobody };
 
 // What the modules' scope_new made of a section, by the module's place in relay_settings::modules.
@@ -74,6 +74,7 @@ struct route {
     std::vector<std::string> notify; // names of notify_type
     uint32_t notify_bits = 0;        // made from it
     bool publish_header;
+    bool client_js;            // serves the browser client (client_js.h)
     int64_t max_body;          // bytes of a proxied request's body; 0: no bound
     int64_t body_timeout;      // ms between two reads of a request's body
     int64_t min_body_rate;     // bytes a second, over any body_timeout; 0: none
@@ -83,13 +84,20 @@ struct route {
     int32_t protocol; // route_protocol
     std::vector<std::string> join_on_connect;
     bool echo;
-    int64_t max_message;   // bytes
-    int64_t max_rooms;     // per connection
-    int64_t ping_interval; // ms, 0: never
-    int64_t pong_timeout;  // ms
-    int64_t idle_timeout;  // ms, 0: never
-    int64_t send_queue;    // bytes
-    int32_t on_slow;       // slow_policy
+    bool sse;                     // server-sent events
+    bool poll;                    // long polling
+    int64_t poll_wait;            // ms that a poll waits for something
+    int64_t poll_timeout;         // ms without a poll, after which the session ends
+    int64_t max_message;          // bytes
+    int64_t max_rooms;            // per connection
+    int64_t ping_interval;        // ms, 0: never
+    int64_t pong_timeout;         // ms
+    int64_t idle_timeout;         // ms, 0: never
+    int64_t send_queue;           // bytes
+    int64_t send_queue_soft;      // bytes; 0: none
+    int64_t send_queue_soft_time; // ms
+    int32_t on_slow;              // slow_policy
+    bool compression;             // permessage-deflate where a client offers it
 };
 
 // [room PATTERN]
@@ -98,6 +106,10 @@ struct room_rule {
     int32_t join;        // room_right
     int32_t publish;     // room_right
     int64_t max_members; // on this node's threads, each; 0: no bound
+    int64_t history;     // messages that are kept; 0: none
+    int64_t history_ttl; // ms after the last of them
+    bool presence;       // who is in it can be asked for
+    bool announce;       // who comes and goes is told to it; implies presence
     module_scopes scopes = {};
 };
 
@@ -131,6 +143,7 @@ struct relay_settings {
     std::vector<room_rule> rooms; // longest pattern first
     std::vector<listener_settings> listeners;
     int64_t max_connections; // of the whole process
+    int64_t compression_min; // bytes of a payload below which nobody gets it compressed
     int64_t max_message;     // bytes of one broadcast: [broker] max_message
 };
 

@@ -9,6 +9,7 @@
 #include "net/loop.h"
 #include "net/mailbox.h"
 #include "net/wheel.h"
+#include "proto/deflate.h"
 #include "proto/json.h"
 #include "relay/counters.h"
 #include "relay/settings.h"
@@ -23,6 +24,7 @@ struct conn;
 struct conn_phase;
 struct module_resume;
 struct notifier;
+struct slow_hooks;
 struct upstream;
 
 inline constexpr size_t shards_max = 64; // worker threads: a room's mask is one word
@@ -70,8 +72,12 @@ struct shard {
         pressed; // a queue that may still be written is half full: no more deliveries before the dirty ones are written
     conn *dirty_first, *dirty_last; // singly linked by conn::next_dirty
     link doomed;                    // queue overflowed during a fan-out, closed after it
+    const slow_hooks *slow;         // borrowed, static: what conn_slow.h asks of upper nouns
     json_reader *reader;            // owned
     buffer scratch;
+    deflater *packer;   // owned
+    inflater *unpacker; // owned
+    buffer unpacked;    // a compressed message, while its session looks at it
 
     // Rooms.
     table rooms;

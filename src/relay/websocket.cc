@@ -2,9 +2,11 @@
 #include "relay/websocket.h"
 
 #include "base/log.h"
+#include "proto/utf8.h"
 #include "relay/notify.h"
 #include "relay/room.h"
 #include "relay/session.h"
+#include "relay/transport.h"
 
 #include <string.h>
 
@@ -137,6 +139,30 @@ static void wait_for_node(conn *c) {
     list_push_back(&c->on->paused, &c->place);
 }
 
+static void on_message(conn *c, uint8_t opcode, char *data, size_t size) {
+    c->on->count.messages_in++;
+    c->spoke_ms = c->on->loop->clock.monotonic_ms;
+    c->session->message(c, opcode, data, size);
+    if (shard_backlogged(c->on)) wait_for_node(c);
+}
+
+// The thread has one inflater and one buffer for what comes out: no connection keeps any of it.
+static void on_compressed(conn *c, uint8_t opcode, view payload) {
+    shard *s = c->on;
+    s->count.inflates++;
+    switch (inflate_message(s->unpacker, payload, static_cast<size_t>(c->route->max_message), &s->unpacked)) {
+    case inflate_result::too_big:
+        return fail(c, 1009, "a compressed message that is larger than this route allows");
+    case inflate_result::bad:
+        return fail(c, 1007, "a compressed message that can't be inflated (RFC 7692 7.2.2)");
+    case inflate_result::ok:
+        break;
+    }
+    if (opcode == ws_text && !utf8_valid(buffer_view(&s->unpacked)))
+        return fail(c, 1007, "compressed text that is not UTF-8 (RFC 6455 8.1)");
+    on_message(c, opcode, s->unpacked.data, s->unpacked.size);
+}
+
 // A message that came in one piece stays where it was received; others are put together.
 static void on_data(conn *c, const ws_event *e) {
     if (c->close_sent) return; // after our Close nothing is done with data (section 5.5.1)
@@ -150,17 +176,17 @@ static void on_data(conn *c, const ws_event *e) {
         data = c->message.data;
         size = c->message.size;
     }
-    c->on->count.messages_in++;
-    c->spoke_ms = c->on->loop->clock.monotonic_ms;
-    c->session->message(c, e->opcode, data, size);
-    if (shard_backlogged(c->on)) wait_for_node(c);
+    if (e->compressed)
+        on_compressed(c, e->opcode, view(data, size));
+    else
+        on_message(c, e->opcode, data, size);
     if (!whole) buffer_free(&c->message);
 }
 
 static char *bytes(conn *c, char *begin, char *end) {
     ws_bytes data = {begin, end};
     uint64_t most = static_cast<uint64_t>(c->route->max_message);
-    ws_limits limits = {most, most > fragment_bookkeeping ? most : fragment_bookkeeping};
+    ws_limits limits = {most, most > fragment_bookkeeping ? most : fragment_bookkeeping, form_is_deflated(c->form)};
     while (!c->closed && !c->paused && c->phase == &websocket_phase) {
         ws_event e = ws_parse(&c->parser, &limits, &c->message_received, &data);
         switch (e.type) {
@@ -235,12 +261,14 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
-const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr};
+static const transport_ops transport = {"ws", websocket_send, websocket_close, websocket_close_slow, nullptr};
+
+const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr, &transport};
 
 void websocket_open(conn *c) {
     conn_set_phase(c, &websocket_phase);
     c->open = true;
-    c->send_queue = static_cast<uint32_t>(c->route->send_queue);
+    conn_set_send_queue(c, static_cast<uint32_t>(c->route->send_queue));
     c->spoke_ms = c->heard_ms = c->on->loop->clock.monotonic_ms;
     arm(c);
 }

@@ -3,13 +3,18 @@
 
 #include "base/log.h"
 #include "relay/admission.h"
+#include "relay/carrying.h"
 #include "relay/chain.h"
 #include "relay/expiry.h"
 #include "relay/fanout.h"
 #include "relay/notify.h"
+#include "relay/poll.h"
+#include "relay/presence_worker.h"
 #include "relay/publish_job.h"
 #include "relay/query.h"
 #include "relay/session.h"
+#include "relay/session_json_members.h"
+#include "relay/transport.h"
 #include "relay/tunnel.h"
 #include "relay/upstream.h"
 #include "relay/websocket.h"
@@ -40,8 +45,11 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
     s->node_stalled = node_stalled;
     s->loop = loop_new();
     s->first_phase = &head_phase;
+    s->slow = &fanout_slow_hooks;
     s->release = admission_release;
     s->reader = json_reader_new();
+    s->packer = deflater_new(static_cast<size_t>(settings->compression_min));
+    s->unpacker = inflater_new();
     wheel_init(&s->wheel, s->loop->clock.monotonic_ms, conn_fire, s);
     wheel_init(&s->deadlines, s->loop->clock.monotonic_ms, deadline_fire, nullptr);
     mailbox_init(&s->inbox, mailbox_capacity, s->loop);
@@ -63,12 +71,12 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
 // ---------------------------------------------------------------- the backend's orders
 
 static void disconnect(conn *c, const order_letter *o) {
-    if (admission_refuse_waiting(c, 403, refuse_room, "disconnected by the backend") || c->phase != &websocket_phase ||
+    if (admission_refuse_waiting(c, 403, refuse_room, "disconnected by the backend") || !transport_of(c) ||
         c->close_sent)
         return;
     uint64_t after = o->reconnect ? random_below(reconnect_spread_ms) : 0;
     c->session->bye(c, o->code == 1012 ? 4503 : o->code, o->reason, o->reconnect, after);
-    websocket_close(c, o->code, o->reason);
+    transport_close(c, o->code, o->reason);
 }
 
 static void disconnect_many(shard *s, const order_letter *o) {
@@ -100,7 +108,7 @@ static void leave_by_order(shard *s, conn *c, const order_letter *o) {
 static void carry_out_on(shard *s, conn *c, const order_letter *o) {
     if (!c || c->closed || c->close_sent) return;
     if (o->op == order_op::disconnect) return disconnect(c, o);
-    if (c->phase != &websocket_phase) return; // it is not known to anybody before its 101
+    if (!transport_of(c)) return; // it is not known to anybody before its 101
     switch (o->op) {
     case order_op::join:
         return join_by_order(s, c, o);
@@ -175,7 +183,7 @@ static void stop(worker *w) {
             continue;
         }
         if (c->exchange) continue; // a proxied request: it gets its answer, with Connection: close
-        if (c->phase != &websocket_phase && !c->answered && !c->stream.tls && c->rest.size == 0)
+        if (!transport_of(c) && !c->answered && !c->stream.tls && c->rest.size == 0)
             conn_abort(c); // has asked nothing yet
     }
     disconnect_many(s, &o);
@@ -191,7 +199,22 @@ static void abort_all(worker *w) {
 
 static void on_answer(shard *s, const answer_letter *a) {
     conn *c = conn_find(s, a->to);
-    if (c && c->open) c->session->published(c, a->request_id, a->code);
+    if (c && c->open) c->session->published(c, a);
+}
+
+// A join that was given up, and maybe begun again, meanwhile has another number.
+static void on_join_answer(shard *s, const join_answer_letter *a) {
+    conn *c = conn_find(s, a->to);
+    membership *m = c && c->open ? room_membership(c, a->room) : nullptr;
+    if (!m || m->ask != a->number) return;
+    m->ask = 0;
+    c->session->recovered(c, m, a);
+}
+
+static void join_answer_free(join_answer_letter *a) {
+    for (message *m : a->replay)
+        message_unref(m);
+    delete a;
 }
 
 static void on_query(worker *w, query *q) {
@@ -200,6 +223,14 @@ static void on_query(worker *w, query *q) {
         exhausted += w->listeners[i].accepting.exhausted;
     query_answer(&w->shard, q, exhausted);
     if (q->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) mailbox_send(&w->shard.outbox, &q->head);
+}
+
+static void on_carry(shard *s, carry_letter *l) {
+    conn *c = plain_session_find(s, l);
+    if (!c) return; // answered
+    if (l->op == carry_op::message) return plain_session_post(c, l);
+    if (c->plain->poll) return poll_asked(c, l);
+    carry_refuse(s, l, 400, "the session is not one of long polling");
 }
 
 template <typename T> static T *as(letter *l) {
@@ -213,7 +244,7 @@ static void read_letter(worker *w, letter *l) {
         return deliver(s, as<message>(l));
     case letter_type::active: {
         auto *r = as<room_letter>(l);
-        room_active(s, r->room, r->serial, admission_room_active);
+        room_active(s, r->room, r->serial, &r->at, admission_room_active);
         delete r;
         return;
     }
@@ -226,6 +257,16 @@ static void read_letter(worker *w, letter *l) {
     case letter_type::gap:
         fanout_gap(s);
         delete l;
+        return;
+    case letter_type::room_gap: {
+        auto *r = as<room_letter>(l);
+        fanout_room_gap(s, r->room, r->serial, &r->at);
+        delete r;
+        return;
+    }
+    case letter_type::join_answer:
+        on_join_answer(s, as<join_answer_letter>(l));
+        join_answer_free(as<join_answer_letter>(l));
         return;
     case letter_type::order:
         carry_out(s, as<order_letter>(l));
@@ -244,6 +285,17 @@ static void read_letter(worker *w, letter *l) {
         if (conn *c = conn_find(s, as<fence_letter>(l)->from)) websocket_fenced(c);
         delete as<fence_letter>(l);
         return;
+    case letter_type::members: {
+        auto *answer = as<members_letter>(l);
+        conn *c = conn_find(s, answer->from);
+        if (c && c->open) json_members_told(c, answer);
+        members_letter_free(answer);
+        return;
+    }
+    case letter_type::carry:
+        return on_carry(s, as<carry_letter>(l));
+    case letter_type::carried:
+        return carrying_answered(s, as<carried_letter>(l));
     case letter_type::query:
         return on_query(w, as<query>(l));
     case letter_type::stop:
@@ -311,6 +363,7 @@ static void turn(worker *w) {
     resume_paused(s);
     conn_bury(s);
     if (s->scratch.capacity > scratch_keep) buffer_free(&s->scratch);
+    if (s->unpacked.capacity > scratch_keep) buffer_free(&s->unpacked);
     s->count.turns++;
     if (s->draining && s->live == 0) notifier_close(s->notifier);
     if (s->draining && s->live == 0 && notifier_idle(s->notifier)) s->ending = true;
@@ -379,10 +432,13 @@ static void drop_letter(letter *l) {
         return drop_message(as<message>(l));
     case letter_type::active:
     case letter_type::refused:
+    case letter_type::room_gap:
     case letter_type::occupied:
     case letter_type::vacated:
         delete as<room_letter>(l);
         return;
+    case letter_type::join_answer:
+        return join_answer_free(as<join_answer_letter>(l));
     case letter_type::order:
         delete as<order_letter>(l);
         return;
@@ -392,6 +448,13 @@ static void drop_letter(letter *l) {
     case letter_type::fence:
         delete as<fence_letter>(l);
         return;
+    case letter_type::members:
+        members_letter_free(as<members_letter>(l));
+        return;
+    case letter_type::carry:
+        return carry_free(as<carry_letter>(l));
+    case letter_type::carried:
+        return carried_free(as<carried_letter>(l));
     case letter_type::query:
         return drop_query(as<query>(l));
     default:
@@ -422,7 +485,10 @@ void worker_destroy(worker *w) {
     slab_destroy(&s->exchange_slab);
     table_destroy(&s->rooms);
     json_reader_free(s->reader);
+    deflater_free(s->packer);
+    inflater_free(s->unpacker);
     buffer_free(&s->scratch);
+    buffer_free(&s->unpacked);
     free(s->conns);
     free(s->free_slots);
     loop_free(s->loop);

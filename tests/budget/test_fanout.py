@@ -92,6 +92,24 @@ def test_one_encode_per_message_and_form(start, redis):
         assert after["encodes"] - before["encodes"] == MESSAGES * 2
 
 
+def test_one_deflate_per_message_and_protocol(start, redis):
+    """Two threads, 300 readers of each: whoever comes first compresses for all."""
+    server = start("[belfry]\nworkers = 2\n" + ROOMS + redis_broker(redis.url))
+    raw = Swarm(server.address(), n=300, path="/raw?room=load:0", deflate=True)
+    with raw, Swarm(server.address(), n=300, path="/json", protocol="json", deflate=True) as json:
+        before = server.status()
+        client = redis.client()
+        publish_all(client, 1, range(1, MESSAGES + 1), size=1000)
+        client.close()
+        for swarm in (raw, json):
+            report = swarm.wait_for(lambda report: report["messages"] == MESSAGES * 300, "deliveries are missing")
+            assert report["compressed"] == MESSAGES * 300
+        after = server.status()
+        assert after["deliveries"] - before["deliveries"] == MESSAGES * 600
+        assert after["deflates"] - before["deflates"] == MESSAGES * 2
+        assert after["encodes"] - before["encodes"] == MESSAGES * 2  # nobody asked for the plain forms
+
+
 @pytest.mark.parametrize("kind", ["ws", "wss"])
 def test_one_write_per_connection_and_turn(start, redis, certificate, kind):
     """50 messages at once are 50,000 deliveries to 1,000 members, and hardly more than 1,000 write calls."""

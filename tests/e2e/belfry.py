@@ -114,7 +114,9 @@ class Belfry:
     """One daemon. `config` is ini text; what every test needs is added: [belfry] with two workers, a listener `public`
     on a free port of 127.0.0.1 (each unless the text has such a section), and a unix socket in [control]."""
 
-    def __init__(self, directory, config, *, trust=None, extra_environment=None, files_limit=None):
+    def __init__(
+        self, directory, config, *, trust=None, extra_environment=None, files_limit=None, command=()
+    ):
         # A unix socket's path has 107 bytes at most, pytest's directories have long names.
         self.sockets = tempfile.TemporaryDirectory(prefix="belfry-")
         self.control_path = os.path.join(self.sockets.name, "control")
@@ -124,6 +126,7 @@ class Belfry:
         self.config_path = self.directory / "belfry.ini"
         self.extra_environment = extra_environment
         self.files_limit = files_limit
+        self.run_by = list(command)  # what runs the daemon: ip netns exec NAME, say
         self.trust = trust  # an ssl.SSLContext for listeners with TLS
         self.process = None
         self.clients = []
@@ -152,7 +155,7 @@ class Belfry:
 
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [build_directory() / "belfry", "-c", self.config_path],
+                [*self.run_by, build_directory() / "belfry", "-c", self.config_path],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -78,6 +78,7 @@ class RedisServer:
         self.port = free_port()
         self.password = password
         self.options = list(options) + (["--requirepass", password] if password else [])
+        self.bind = "127.0.0.1"  # addresses, parted by blanks
         self.process = None
 
     @property
@@ -85,7 +86,7 @@ class RedisServer:
         return f"redis://{':' + self.password + '@' if self.password else ''}127.0.0.1:{self.port}/0"
 
     def start(self):
-        command = [shutil.which("redis-server") or "redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
+        command = [shutil.which("redis-server") or "redis-server", "--port", str(self.port), "--bind", *self.bind.split()]
         command += ["--dir", str(self.directory), "--save", "", "--appendonly", "no", *self.options]
         with open(self.directory / "redis.log", "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -1,34 +1,20 @@
 """A real browser: the demo's application behind Belfry in two windows, and what a page's own WebSocket sees of Belfry."""
 
-import os
 import runpy
-import shutil
+import time
 from pathlib import Path
 
 import pytest
 
 from belfry import wait_until
+from chromium import SECONDS, Chat, browser, errors, in_page, leave_pages, needs_chromium, page_url  # noqa: F401 (fixture)
 from conftest import ECHO_ROUTE, PUBLIC_LISTENER
+from gate import Gate
 
 # By its path: the tests have a backend.py of their own.
 Backend = runpy.run_path(str(Path(__file__).resolve().parents[2] / "demo/backend.py"))["Backend"]
 
-try:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-    from selenium.webdriver.common.by import By
-except ImportError:
-    webdriver = None
-
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-DRIVER = shutil.which("chromedriver")
-SECONDS = 30
-
-# Missing is a failure where all must be there.
-pytestmark = pytest.mark.skipif(
-    not (webdriver and CHROMIUM and DRIVER) and not os.environ.get("CI"),
-    reason="Chromium, chromedriver or selenium is not installed",
-)
+pytestmark = needs_chromium
 
 CONFIG = (
     ECHO_ROUTE
@@ -38,6 +24,7 @@ mode = rooms
 protocol = json
 upstream = app
 auth = backend
+client_js = yes
 hook = /belfry
 hook_secret = ${BROWSER_SECRET}
 notify = connected, disconnected, occupied, vacated
@@ -57,18 +44,10 @@ protocol = raw
 [room chat:*]
 join = anyone
 publish = members
+history = 100
 """
     + PUBLIC_LISTENER
 )
-
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --disable-dev-shm-usage --no-first-run --no-proxy-server "
-    "--disable-background-networking --disable-component-update --disable-sync --disable-extensions "
-    # A window in the background must run as if it was looked at.
-    "--disable-background-timer-throttling --disable-renderer-backgrounding --disable-backgrounding-occluded-windows "
-    "--ignore-certificate-errors"
-).split()
-
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -89,86 +68,8 @@ def shared_server(start_shared, certificate, backend):
 def server(shared_server, browser):
     """Behind each test the browser leaves its pages and drops its connections, so that the check finds every connection gone."""
     yield shared_server
-    while len(browser.window_handles) > 1:
-        browser.close()
-        browser.switch_to.window(browser.window_handles[0])
-    browser.get(page_url(shared_server, "https", "/chat.css"))
-    browser.delete_all_cookies()  # of 127.0.0.1, whatever the port: the next test logs in anew
-    # A browser keeps connections for later requests, and opens some that it never uses.
-    browser.get("chrome://net-internals/#sockets")
-    browser.find_element(By.ID, "sockets-view-flush-button").click()
+    leave_pages(browser, page_url(shared_server, "https", "/chat.css"))
     shared_server.check()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(service=Service(DRIVER), options=options)
-    started.set_script_timeout(SECONDS)
-    started.set_page_load_timeout(SECONDS)
-    yield started
-    started.quit()
-
-
-def page_url(server, scheme, path):
-    """Of a page, or of a WebSocket: everything is on one port."""
-    return f"{scheme}://127.0.0.1:{server.address('secure' if scheme in ('https', 'wss') else 'public')[1]}{path}"
-
-
-class Chat:
-    """A window with the chat page, logged in. The cookie is the browser's: who logs in last is who the next connection is."""
-
-    def __init__(self, browser, server, scheme, name):
-        browser.switch_to.new_window("window")
-        self.browser, self.handle = browser, browser.current_window_handle
-        browser.get(page_url(server, scheme, "/login"))
-        self.fill("name", name)
-        self.find("enter").click()
-        wait_until(lambda: browser.find_elements(By.ID, "state"), "the login does not lead to the chat", SECONDS)
-        self.wait("state", "connected, in chat:lobby")
-        assert self.text("user") == name
-
-    def find(self, name):
-        self.browser.switch_to.window(self.handle)
-        return self.browser.find_element(By.ID, name)
-
-    def text(self, name):
-        return self.find(name).text
-
-    def wait(self, name, text):
-        wait_until(lambda: text in self.text(name), lambda: f"{text!r} in #{name}: {self.text(name)!r}", SECONDS)
-
-    def fill(self, name, text):
-        self.find(name).clear()
-        self.find(name).send_keys(text)
-
-    def join(self, room):
-        self.fill("room", room)
-        self.browser.find_element(By.CSS_SELECTOR, "#join button").click()
-        self.wait("state", f"connected, in chat:{room}")
-        return self
-
-    def say(self, text, button="send"):
-        self.fill("text", text)
-        self.find(button).click()
-
-    def lines(self):
-        self.browser.switch_to.window(self.handle)
-        return [line.text for line in self.browser.find_elements(By.CSS_SELECTOR, "#messages li:not(.note)")]
-
-
-def in_page(browser, script, *arguments):
-    """Runs the body of an async function in the page; what it returns."""
-    wrapped = (
-        "const done = arguments[arguments.length - 1];"
-        f"(async (...given) => {{ {script} }})(...arguments).then(done, (e) => done('threw: ' + e));"
-    )
-    return browser.execute_async_script(wrapped, *arguments)
 
 
 @pytest.mark.parametrize("scheme", ["https", "http"])
@@ -190,10 +91,6 @@ def test_chat_between_two_windows(server, browser, scheme):
     assert server.publish("chat:tower", '"a plain string"') == 2
     bob.wait("messages", "backend a plain string")
     assert not errors(browser)
-
-
-def errors(browser):
-    return [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
 def test_calls(server, browser):
@@ -223,7 +120,7 @@ def test_the_chat_needs_a_login(server, browser):
 
 def test_logging_out(server, browser):
     Chat(browser, server, "https", "Ada")
-    browser.find_element(By.CSS_SELECTOR, "#logout button").click()
+    browser.find_element("css selector", "#logout button").click()
     wait_until(lambda: browser.current_url.endswith("/login"), lambda: browser.current_url, SECONDS)
     wait_until(lambda: server.members("chat:lobby") == 0, "the WebSocket outlives its page", SECONDS)
     browser.get(page_url(server, "https", "/"))
@@ -233,12 +130,76 @@ def test_logging_out(server, browser):
 def test_chat_comes_back_after_a_close(server, browser):
     chat = Chat(browser, server, "https", "Ada").join("tower")
     (before,) = server.connection_ids(room="chat:tower")
-    server.command({"op": "disconnect", "conn": before, "code": 4403, "reason": "try again"})
+    server.command({"op": "disconnect", "conn": before, "code": 4503, "reason": "try again", "reconnect": True})
     chat.wait("messages", "the server says goodbye: try again")
     wait_until(lambda: server.connection_ids(room="chat:tower") not in ([], [before]), "no reconnect", SECONDS)
     chat.wait("state", "connected, in chat:tower")
     chat.say("here again")
     chat.wait("messages", "Ada (you) here again")
+
+
+class Behind:
+    """The daemon's https address as a gate shows it."""
+
+    def __init__(self, gate):
+        self.gate = gate
+
+    def address(self, _):
+        return "127.0.0.1", self.gate.port
+
+
+def set_offline(browser, gate, target, offline):
+    """The browser is told, which alone leaves a WebSocket that is open as it is; so the network is cut, too."""
+    conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    gate.target = None if offline else target
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+    if offline:
+        gate.cut()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
+def test_chat_is_complete_after_a_reload_and_ten_seconds_offline(server, browser, transport):
+    target = server.address("secure")
+    with Gate(target) as gate:
+        ada = Chat(browser, Behind(gate), "https", "Ada", transport).join("tower")
+        bob = Chat(browser, server, "https", "Bob").join("tower")
+        expected = []
+
+        def hear(*lines):
+            expected.extend(lines)
+            wait_until(lambda: len(ada.lines()) >= len(expected), lambda: f"{ada.lines()} of {expected}", SECONDS)
+            assert ada.lines() == expected
+
+        bob.say("one")
+        ada.wait("messages", "Bob one")
+        ada.say("two")
+        bob.wait("messages", "Ada two")
+        hear("Bob one", "Ada (you) two")
+
+        ada.find("state")  # its window
+        browser.refresh()
+        ada.wait("state", "connected, in chat:lobby")
+        ada.join("tower")
+        hear()
+
+        ada.find("state")
+        set_offline(browser, gate, target, True)
+        ada.wait("state", "disconnected")
+        missed = []
+        for number in range(10):
+            server.publish("chat:tower", f'"missed {number}"')
+            missed.append(f"backend missed {number}")
+            time.sleep(1)
+        assert ada.lines() == expected
+        set_offline(browser, gate, target, False)
+        ada.wait("state", "connected, in chat:tower")
+        server.publish("chat:tower", '"back"')
+        hear(*missed, "backend back")
+        ada.say("three")
+        bob.wait("messages", "Ada three")
+        hear("Ada (you) three")
+        browser.get("about:blank")
 
 
 ECHO = """
@@ -290,7 +251,7 @@ def test_echo_of_text_and_binary(server, browser, scheme, size):
         "code": 4001,
         "reason": "",  # the code is echoed, the reason need not be (RFC 6455 section 5.5.1)
         "clean": True,
-        "extensions": "",  # the browser offers permessage-deflate
+        "extensions": "permessage-deflate",
     }
 
 

@@ -13,6 +13,7 @@ import socket
 import ssl
 import struct
 import time
+import zlib
 from dataclasses import dataclass
 
 TIMEOUT = float(os.environ.get("BELFRY_TEST_TIMEOUT", "10"))  # seconds; generous, for sanitizers on busy machines
@@ -93,6 +94,24 @@ def fragments(opcode, parts):
     return b"".join(frame(opcode if i == 0 else CONTINUATION, part, fin=i == last) for i, part in enumerate(parts))
 
 
+def deflate(payload, bits=15, level=6):
+    """A message as permessage-deflate's payload (RFC 7692 section 7.2.1); its frame has rsv=4."""
+    if isinstance(payload, str):
+        payload = payload.encode()
+    packer = zlib.compressobj(level, zlib.DEFLATED, -bits)
+    packed = packer.compress(payload) + packer.flush(zlib.Z_SYNC_FLUSH)
+    assert packed.endswith(b"\0\0\xff\xff")
+    return packed[:-4]
+
+
+def compressed_fragments(opcode, parts):
+    """As fragments, of a payload that is compressed already: RSV1 on the first alone (RFC 7692 section 6.1)."""
+    last = len(parts) - 1
+    return b"".join(
+        frame(CONTINUATION if i else opcode, part, fin=i == last, rsv=0 if i else 4) for i, part in enumerate(parts)
+    )
+
+
 def split(payload, size):
     return [payload[i : i + size] for i in range(0, len(payload), size)] or [payload]
 
@@ -142,6 +161,7 @@ class Frame:
     opcode: int
     fin: bool
     payload: bytes
+    compressed: bool = False  # RSV1
 
 
 def close_event(payload):
@@ -155,6 +175,21 @@ def close_event(payload):
     return ("close", code, payload[2:].decode("utf-8", "strict"))
 
 
+def parse_deflate(extensions):
+    """The parameters of an answer that agrees on permessage-deflate (RFC 7692 section 7.1), as {name: value or None}."""
+    name, *parameters = [word.strip() for word in extensions.split(";")]
+    if name != "permessage-deflate":
+        raise ServerViolation(f"extension {extensions!r}")
+    result = {}
+    for parameter in parameters:
+        key, _, value = parameter.partition("=")
+        flag = key in ("server_no_context_takeover", "client_no_context_takeover")
+        if key in result or not (flag and not value or key.endswith("_max_window_bits") and 8 <= int(value) <= 15):
+            raise ServerViolation(f"bad parameter in {extensions!r}")
+        result[key] = int(value) if value else None
+    return result
+
+
 class Client:
     """One connection. `open` makes the handshake; without it the connection is raw TCP or TLS."""
 
@@ -162,6 +197,8 @@ class Client:
         self.timeout = timeout
         self.inbox = b""
         self.close_sent = False
+        self.deflate = None  # what was agreed on
+        self.was_compressed = False  # the last message that receive gave out
         self.ragged_end = False  # TLS ended without close_notify
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
@@ -308,6 +345,7 @@ class Client:
         extensions = answer.field("Sec-WebSocket-Extensions")
         if extensions is not None and "sec-websocket-extensions" not in {n.lower() for n in change}:
             raise ServerViolation(f"extension {extensions!r} was not offered")
+        self.deflate = None if extensions is None else parse_deflate(extensions)
         self.answer = answer
         return self
 
@@ -315,9 +353,9 @@ class Client:
 
     def read_frame(self):
         first, second = self.read(2)
-        if first & 0x70:
-            raise ServerViolation(f"RSV bits in {first:#x} (RFC 6455 section 5.2)")
         opcode, fin, length = first & 0x0F, bool(first & 0x80), second & 0x7F
+        if first & (0x70 if self.deflate is None or opcode not in (TEXT, BINARY) else 0x30):
+            raise ServerViolation(f"RSV bits in {first:#x} (RFC 6455 section 5.2)")
         if opcode not in OPCODE_NAMES and opcode != CONTINUATION:
             raise ServerViolation(f"reserved opcode {opcode:#x}")
         if second & 0x80:
@@ -334,12 +372,18 @@ class Client:
             minimum = 0
         if not minimum <= length < 1 << 63:
             raise ServerViolation(f"length {length} in more bytes than it needs (RFC 6455 section 5.2)")
-        return Frame(opcode, fin, self.read(length))
+        return Frame(opcode, fin, self.read(length), bool(first & 0x40))
+
+    def inflate(self, payload):
+        if "server_no_context_takeover" not in self.deflate:
+            raise ServerViolation("Belfry's messages are compressed once for everybody")
+        unpacker = zlib.decompressobj(-(self.deflate.get("server_max_window_bits") or 15))
+        return unpacker.decompress(payload + b"\0\0\xff\xff")
 
     def receive(self):
         """The next message or control frame as an event: ("text", str), ("binary", bytes), ("ping", bytes),
         ("pong", bytes) or ("close", code, reason). Fragments are put together."""
-        opcode, parts = None, []
+        opcode, parts, compressed = None, [], False
         while True:
             f = self.read_frame()
             if f.opcode == CLOSE:
@@ -350,10 +394,14 @@ class Client:
                 return (OPCODE_NAMES[f.opcode], f.payload)
             if (f.opcode == CONTINUATION) != (opcode is not None):
                 raise ServerViolation("fragments out of order (RFC 6455 section 5.4)")
-            opcode = f.opcode if opcode is None else opcode
+            if opcode is None:
+                opcode, compressed = f.opcode, f.compressed
             parts.append(f.payload)
             if f.fin:
                 payload = b"".join(parts)
+                self.was_compressed = compressed
+                if compressed:
+                    payload = self.inflate(payload)
                 return ("text", payload.decode("utf-8", "strict")) if opcode == TEXT else ("binary", payload)
 
     def receive_text(self):

@@ -2,8 +2,8 @@
 // what was consumed is touched. One thread.
 //
 // The input's first four bytes choose the limits, the cuts and the form of the rest: the stream itself, or (bit 0 of
-// the first) a list of frames: a first byte, a length and that many bytes of payload, which are made to a valid masked
-// frame. The second form reaches deep states that random bytes seldom do.
+// the first; bit 1: permessage-deflate is agreed on) a list of frames: a first byte, a length and that many bytes of
+// payload, which are made to a valid masked frame. The second form reaches deep states that random bytes seldom do.
 #include "proto/utf8.h"
 #include "proto/wsframe.h"
 
@@ -31,6 +31,7 @@ struct record {
     std::string message; // under way: what was handed out so far
     std::string piece;   // its part since the last other event, not yet in `events`
     bool open = false;   // a message is under way
+    bool compressed = false;
     size_t rest = 0;
 };
 
@@ -47,13 +48,15 @@ void check_data(record *r, const ws_event *e, const settings *s) {
     require(e->last || !e->payload.empty());
     if (e->first) {
         r->message.clear();
-        r->events += e->opcode == ws_text ? "T" : "B";
+        r->events += e->opcode == ws_text ? e->compressed ? "Z" : "T" : e->compressed ? "z" : "B";
+        r->compressed = e->compressed;
     }
+    require(e->compressed == r->compressed && (!e->compressed || s->limits.deflate));
     r->open = !e->last;
     r->message += e->payload;
     r->piece += e->payload;
-    require(r->message.size() <= s->limits.message);
-    if (e->opcode == ws_text) {
+    require(r->message.size() <= s->limits.message + (e->compressed ? ws_deflate_slack(s->limits.message) : 0));
+    if (e->opcode == ws_text && !e->compressed) {
         uint8_t state = utf8_step(utf8_start, r->message);
         require(e->last ? state == utf8_start : state != utf8_bad);
     }
@@ -177,6 +180,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < 4 || size > 4096) return 0;
     settings s = {};
     s.limits.message = data[1] == 255 ? UINT64_MAX : uint64_t{data[1]} * data[1] / 16;
+    s.limits.deflate = (data[0] & 2) != 0;
     s.limits.bookkeeping = data[2] == 255 ? UINT64_MAX : uint64_t{data[2]} * 8;
     s.seed = data[3] * 2654435761u;
     view input(reinterpret_cast<const char *>(data) + 4, size - 4);

@@ -23,7 +23,7 @@ LIBRARY_PLACES = [
     (re.compile(r"openssl/"), ["net/"]),
     (re.compile(r"hiredis/"), ["net/"]),
     (re.compile(r"simdjson"), ["proto/"]),
-    (re.compile(r"zlib\.h$"), ["proto/"]),
+    (re.compile(r"zlib\.h$"), ["proto/deflate.cc"]),
     (re.compile(r"ini\.h$"), ["main/config_reader.cc"]),
     (re.compile(r"config\.h$"), ["main/"]),
 ]

@@ -2,6 +2,7 @@
 //
 //   expect FIRST LAST   the sequence numbers that every client that stays must have got; `missing` counts against it
 //   report              one line of JSON
+//   forget latencies    p50 and p99 are of what comes from here on
 //   churn on|off        starts, stops the further clients' coming and going
 //   quit                also the end of standard input
 //
@@ -138,6 +139,11 @@ static bool obey(world *w, const char *line) {
         w->churning = w->options.churn && line[7] == 'n';
         return true;
     }
+    if (!strcmp(line, "forget latencies")) {
+        memset(w->totals.latency, 0, sizeof w->totals.latency);
+        w->totals.latencies = 0;
+        return true;
+    }
     if (!strcmp(line, "quit")) return false;
     printf("failed: unknown command %s\n", line);
     fflush(stdout);
@@ -188,19 +194,11 @@ static void run(world *w) {
 // ---------------------------------------------------------------- arguments
 
 static const struct option long_options[] = {
-    {"host", 1, nullptr, 'h'},
-    {"port", 1, nullptr, 'p'},
-    {"path", 1, nullptr, 'P'},
-    {"room", 1, nullptr, 'r'},
-    {"tls", 0, nullptr, 't'},
-    {"protocol", 1, nullptr, 'j'},
-    {"resume-tickets", 0, nullptr, 'T'},
-    {"rooms", 1, nullptr, 'R'},
-    {"churn", 1, nullptr, 'c'},
-    {"churn-rate", 1, nullptr, 'C'},
-    {"in-flight", 1, nullptr, 'f'},
-    {"max-seconds", 1, nullptr, 'm'},
-    {nullptr, 0, nullptr, 0},
+    {"host", 1, nullptr, 'h'},           {"port", 1, nullptr, 'p'},      {"path", 1, nullptr, 'P'},
+    {"room", 1, nullptr, 'r'},           {"tls", 0, nullptr, 't'},       {"protocol", 1, nullptr, 'j'},
+    {"resume-tickets", 0, nullptr, 'T'}, {"rooms", 1, nullptr, 'R'},     {"churn", 1, nullptr, 'c'},
+    {"churn-rate", 1, nullptr, 'C'},     {"in-flight", 1, nullptr, 'f'}, {"max-seconds", 1, nullptr, 'm'},
+    {"receive-buffer", 1, nullptr, 'b'}, {"deflate", 0, nullptr, 'z'},   {nullptr, 0, nullptr, 0},
 };
 
 static bool read_arguments(options *o, int argc, char **argv) {
@@ -243,6 +241,12 @@ static bool read_arguments(options *o, int argc, char **argv) {
         case 'f':
             o->in_flight = number();
             break;
+        case 'b':
+            o->receive_buffer = static_cast<int>(number());
+            break;
+        case 'z':
+            o->deflate = true;
+            break;
         case 'm':
             o->max_seconds = number();
             break;
@@ -261,7 +265,8 @@ int main(int argc, char **argv) {
         fputs("usage: swarm --port P [--host H] [--path /room?room=%r] [--room NAME%r] [--tls] [--resume-tickets] -n N "
               "--rooms R\n"
               "             [--protocol raw|json] [--churn M] [--churn-rate A_SECOND] [--in-flight K] [--max-seconds "
-              "S]\n",
+              "S]\n"
+              "             [--receive-buffer BYTES] [--deflate]\n",
               stderr);
         return 2;
     }

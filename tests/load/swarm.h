@@ -12,6 +12,7 @@
 #include <string>
 #include <string_view>
 #include <vector>
+#include <zlib.h>
 
 namespace swarm {
 
@@ -23,12 +24,14 @@ struct options {
     bool tls = false;
     bool json = false;
     bool tickets = false; // resume TLS sessions
+    bool deflate = false; // offer permessage-deflate, and insist on it
     uint32_t count = 1;
     uint32_t rooms = 1;
     uint32_t churn = 0;        // further clients that come and go
     uint32_t churn_rate = 500; // their comings and goings a second, all together
     uint32_t in_flight = 200;  // handshakes at a time
     uint32_t max_seconds = 300;
+    int receive_buffer = 0; // bytes, SO_RCVBUF; 0: as the kernel likes
 };
 
 enum class phase : uint8_t {
@@ -63,7 +66,7 @@ struct client {
 inline constexpr uint32_t latency_buckets = 64 * 8;
 
 struct totals {
-    uint64_t messages, bytes, duplicates, reordered, misrouted, unnumbered, gaps, errors, bad_frames;
+    uint64_t messages, bytes, duplicates, reordered, misrouted, unnumbered, gaps, errors, bad_frames, compressed;
     uint64_t churn_messages, churn_broken, churn_stray, churn_joins, churn_leaves;
     uint64_t latency[latency_buckets];
     uint64_t latencies;
@@ -74,8 +77,10 @@ struct world {
     int epoll = -1;
     SSL_CTX *context = nullptr;
     SSL_SESSION *session = nullptr; // the newest ticket
-    std::vector<client> clients;    // those who stay, then those who churn
-    uint32_t next = 0;              // to be opened
+    z_stream inflater = {};
+    std::string packed, unpacked; // the last compressed payload, and what it stands for
+    std::vector<client> clients;  // those who stay, then those who churn
+    uint32_t next = 0;            // to be opened
     uint32_t in_flight = 0;
     uint32_t opened = 0; // of all, before `ready`
     uint32_t alive = 0;  // of those who stay

@@ -35,7 +35,7 @@ def compile_c(target, source, *libraries):
 def program():
     sources = [source for source in HERE.iterdir() if source.suffix in (".cc", ".h")]
     compiler = os.environ.get("CXX", "c++") + " -std=c++20"
-    return compile_if_older("load/swarm", sources, compiler, "-lssl", "-lcrypto", "-lm")
+    return compile_if_older("load/swarm", sources, compiler, "-lssl", "-lcrypto", "-lz", "-lm")
 
 
 def payload(sequence, room, size=0):

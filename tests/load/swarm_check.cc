@@ -167,6 +167,7 @@ void report(const world *w) {
     field("gaps", t->gaps);
     field("gap_clients", gap_clients(w));
     field("errors", t->errors);
+    field("compressed", t->compressed);
     field("bytes", t->bytes);
     field("churn_messages", t->churn_messages);
     field("churn_broken", t->churn_broken);

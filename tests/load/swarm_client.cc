@@ -120,7 +120,9 @@ void client_leave(world *w, client *c) {
 static void ask(world *w, client *c) {
     c->phase = phase::asking;
     c->out = "GET " + fill_in(w->options.path, c) + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" +
-             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + "\r\n\r\n";
+             "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key +
+             (w->options.deflate ? "\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits" : "") +
+             "\r\n\r\n";
     flush(w, c);
 }
 
@@ -178,6 +180,8 @@ void client_connect(world *w, client *c) {
     if (ntohl(to.sin_addr.s_addr) >> 24 == 127) bind_source(c);
     int yes = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    const int buffer = w->options.receive_buffer; // before connect, so that the window is small from the start
+    if (buffer) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
     if (connect(c->fd, reinterpret_cast<struct sockaddr *>(&to), sizeof to) != 0 && errno != EINPROGRESS)
         give_up(c, strerror(errno));
     c->phase = phase::connecting;
@@ -193,6 +197,8 @@ static size_t read_answer(world *w, client *c, std::string_view in) {
     std::string_view head = in.substr(0, end);
     if (!head.starts_with("HTTP/1.1 101 ") || head.find(accept) == std::string_view::npos)
         give_up(c, head.substr(0, head.find("\r\n")));
+    if ((head.find("permessage-deflate; server_no_context_takeover") != std::string_view::npos) != w->options.deflate)
+        give_up(c, "not what was offered as extensions");
     if (w->options.json && !c->churner) {
         client_join(w, c);
     } else {
@@ -204,8 +210,39 @@ static size_t read_answer(world *w, client *c, std::string_view in) {
 
 // ---------------------------------------------------------------- frames
 
+// A message for ten thousand is the same bytes ten thousand times, and inflated once.
+static bool inflate_payload(world *w, std::string_view payload) {
+    if (payload == w->packed) return true;
+    z_stream *z = &w->inflater;
+    int result = z->state ? inflateReset(z) : inflateInit2(z, -15);
+    if (result != Z_OK) return false;
+    w->packed = payload;
+    w->unpacked.clear();
+    std::string in = w->packed + std::string("\0\0\xff\xff", 4);
+    z->next_in = reinterpret_cast<unsigned char *>(in.data());
+    z->avail_in = static_cast<uInt>(in.size());
+    while (result == Z_OK) {
+        unsigned char piece[16384];
+        z->next_out = piece;
+        z->avail_out = sizeof piece;
+        result = inflate(z, Z_SYNC_FLUSH);
+        w->unpacked.append(reinterpret_cast<char *>(piece), sizeof piece - z->avail_out);
+    }
+    if (result == Z_BUF_ERROR && !z->avail_in) return true;
+    w->packed.clear();
+    return false;
+}
+
 static void on_frame(world *w, client *c, uint8_t first, std::string_view payload) {
     switch (first) {
+    case 0xc1:
+    case 0xc2:
+        if (!w->options.deflate || !inflate_payload(w, payload)) {
+            w->totals.bad_frames++;
+            return;
+        }
+        w->totals.compressed++;
+        return check_text(w, c, w->unpacked);
     case 0x81:
     case 0x82:
         return check_text(w, c, payload);

@@ -26,6 +26,8 @@ void a_new_frame_has_one_reference_and_padding(void **) {
         frame *f = frame_new(size);
         assert_int_equal(f->references.load(), 1);
         assert_int_equal(f->size, size);
+        assert_false(frame_droppable(f)); // nothing is dropped that nobody has marked
+        assert_true(f->room == 0 && f->key == 0);
         memset(f->data, 'x', size);
         assert_padded(f);
         assert_int_equal(frame_view(f).size(), size);

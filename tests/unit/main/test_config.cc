@@ -69,6 +69,7 @@ void the_least_config_has_all_defaults(void **) {
     assert_true(c->worker_count >= 1);
     assert_int_equal(c->core.max_connections, 100000);
     assert_int_equal(c->relay.max_connections, 100000);
+    assert_int_equal(c->relay.compression_min, 256);
     assert_string_equal(c->core.log.c_str(), "stderr");
     assert_int_equal(c->core.log_level, 2);
     assert_int_equal(c->core.drain_timeout, 60000);
@@ -89,6 +90,10 @@ void the_least_config_has_all_defaults(void **) {
     assert_int_equal(r.pong_timeout, 8000);
     assert_int_equal(r.idle_timeout, 0);
     assert_int_equal(r.send_queue, 1 << 20);
+    assert_true(r.compression);
+    assert_int_equal(r.send_queue_soft, 0);
+    assert_int_equal(r.send_queue_soft_time, 10000);
+    assert_int_equal(r.on_slow, slow_close);
     assert_false(r.echo);
     assert_int_equal(c->broker.type, 0);
     assert_int_equal(c->link.type, 0);
@@ -105,7 +110,7 @@ void a_room_without_options_is_the_backends(void **) {
 }
 
 void what_is_given_is_taken(void **) {
-    loads("[belfry]\nworkers = 3\nmax_connections = 7\nlog_level = debug\ndrain_timeout = 2m\n"
+    loads("[belfry]\nworkers = 3\nmax_connections = 7\ncompression_min = 1k\nlog_level = debug\ndrain_timeout = 2m\n"
           "[listener a]\nlisten = 127.0.0.1:1, 127.0.0.1:2\nlisten = unix:/tmp/x\n"
           "[route /ws]\nprotocol = raw\necho = yes\nmax_message = 2k\nping_interval = 0\n"
           "join_on_connect = lobby, {query.room}\njoin_on_connect = me-{conn}\n"
@@ -114,6 +119,7 @@ void what_is_given_is_taken(void **) {
           "[control]\nlisten = 127.0.0.1:0\ntoken = secret\n");
     assert_int_equal(c->worker_count, 3);
     assert_int_equal(c->relay.max_connections, 7);
+    assert_int_equal(c->relay.compression_min, 1024);
     assert_int_equal(c->core.log_level, 3);
     assert_int_equal(c->core.drain_timeout, 120000);
     assert_int_equal(c->relay.listeners[0].listen.size(), 3);
@@ -229,17 +235,49 @@ void what_does_not_go_together_is_told(void **) {
     fails("[listener web]\nlisten = 127.0.0.1:0\ncertificate = a.pem\n"
           "[listener tls]\nlisten = 127.0.0.1:0\ntls = yes\n"
           "[listener none]\n"
-          "[route /]\nsend_queue = 64k\n[route / again]\njoin_on_connect = {user}, {x}, a}, @all\n",
+          "[route /]\nsend_queue = 64k\nsend_queue_soft = 64k\n[route / again]\njoin_on_connect = {user}, {x}, a}, "
+          "@all\n",
           "7: [listener none] has no listen\n"
           "4: tls = yes needs certificate and private_key\n"
           "3: certificate: is given, but tls = no\n"
           "9: send_queue: must be at least max_message + 1k, or a message that one client may send could not reach "
           "another\n"
+          "10: send_queue_soft: must be below send_queue\n"
           "9: send_queue: must be at least [broker] max_message + 1k, or every client would be closed as slow\n"
-          "10: another route has the same host and path\n"
-          "11: join_on_connect: unknown {x}; write {conn}, {user} or {query.NAME}\n"
-          "11: join_on_connect: unbalanced braces in \"a}\"\n"
-          "11: join_on_connect: names with @ are reserved\n");
+          "11: another route has the same host and path\n"
+          "12: join_on_connect: unknown {x}; write {conn}, {user} or {query.NAME}\n"
+          "12: join_on_connect: unbalanced braces in \"a}\"\n"
+          "12: join_on_connect: names with @ are reserved\n");
+}
+
+void redis_in_several_places(void **) {
+    loads(LEAST "[broker]\ntype = redis\nurl = rediss://u:p@unused/3\ntls_verify = no\nmaster_name = m\n"
+                "sentinel = a:26380, [::1]:1\nsentinel = b\nsentinel_password = s\nsharded = yes\n");
+    assert_int_equal(c->link.sentinels.size(), 3);
+    const redis_settings &s = c->link.sentinels[1];
+    assert_string_equal(s.host.c_str(), "::1");
+    assert_int_equal(s.port, 1);
+    assert_true(s.tls && !s.tls_verify && s.user.empty() && s.database == 0);
+    assert_string_equal(s.password.c_str(), "s");
+    assert_int_equal(c->link.sentinels[2].port, 26379);
+    assert_string_equal(c->link.master_name.c_str(), "m");
+    assert_int_equal(c->link.redis.database, 3);
+    assert_true(c->link.sharded && !c->link.cluster);
+
+    fails(LEAST "[broker]\ntype = redis\ncluster = yes\nsentinel = a\nurl = redis://h/1\nprefix = {x\n",
+          "8: sentinel: needs master_name: they may watch several\n"
+          "8: sentinel: a cluster fails over by itself: either sentinel or cluster\n"
+          "9: url: a cluster has no database but 0\n"
+          "10: prefix: braces would decide where in the cluster all rooms go\n");
+    fails(LEAST "[broker]\ntype = redis\nmaster_name = m\nsentinel_password = hidden\n",
+          "7: master_name: needs a sentinel to ask\n8: sentinel_password: needs a sentinel to ask\n");
+    fails(LEAST "[broker]\ntype = redis\nmaster_name = m\nsentinel = a:0, u:p@b\n",
+          "8: sentinel: the port is not a number from 1 to 65535 (percent-encode / ? # and @ in a password)\n"
+          "8: sentinel: HOST:PORT and nothing else is expected\n");
+    fails(LEAST "[broker]\ntype = redis\nurl = unix:///x\ncluster = yes\n",
+          "7: url: a unix socket leads to one server, not to cluster\n");
+    fails(LEAST "[broker]\ncluster = yes\nsharded = yes\n",
+          "6: cluster: needs type = redis\n7: sharded: needs type = redis\n");
 }
 
 void mistakes_in_included_files_have_their_place(void **) {
@@ -408,6 +446,7 @@ int main() {
         with_config(sections_without_and_with_names),
         with_config(an_option_before_any_section_is_told),
         with_config(what_does_not_go_together_is_told),
+        with_config(redis_in_several_places),
         with_config(mistakes_in_included_files_have_their_place),
         with_config(routes_and_upstreams_go_together),
         with_config(what_is_hardly_meant_is_warned_of),

@@ -225,6 +225,18 @@ void test_http(void **) {
     assert_int_equal(fake->asked_backend, 0);
 }
 
+void test_files_for_everybody(void **) {
+    for (int mode : {mode_jwt, mode_jwt_or_backend, mode_backend}) {
+        void *scope = route(mode, {{"auth_http", number_value(1)}});
+        fake->request.for_everybody = 1;
+        assert_int_equal(handshake(scope, BELFRY_HTTP), BELFRY_PASS);
+        fake->request.size = offsetof(belfry_request, for_everybody); // a Belfry that does not know of it
+        assert_int_equal(handshake(scope, BELFRY_HTTP), mode == mode_jwt ? BELFRY_DENY : BELFRY_PASS);
+        fake->request.size = sizeof fake->request;
+    }
+    assert_int_equal(fake->asked_backend, 0);
+}
+
 void test_renew(void **) {
     belfry_call *call = call_of(BELFRY_WEBSOCKET, route(mode_jwt));
     call->request = nullptr;
@@ -289,6 +301,7 @@ int main() {
         cmocka_unit_test_setup_teardown(test_backend, setup, finish),
         cmocka_unit_test_setup_teardown(test_jwt_or_backend, setup, finish),
         cmocka_unit_test_setup_teardown(test_http, setup, finish),
+        cmocka_unit_test_setup_teardown(test_files_for_everybody, setup, finish),
         cmocka_unit_test_setup_teardown(test_renew, setup, finish),
         cmocka_unit_test_setup_teardown(test_config_errors, setup, finish),
     };

@@ -200,6 +200,138 @@ void a_reset_is_a_failure_with_a_reason(void **state) {
     assert_non_null(strstr(stream_why(), strerror(ECONNRESET)));
 }
 
+// ---- edges
+
+// As an owner reads: once for the event, then again while stream_pending says so.
+void an_edge_comes_once(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    say(b, "x");
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream); // what is there already counts
+    turn(b);
+    assert_int_equal(b->called, 1);
+    assert_int_equal(b->ready, stream_readable);
+    turn(b);
+    assert_int_equal(b->called, 0); // though nobody has read
+    say(b, "y");
+    turn(b);
+    assert_int_equal(b->called, 1);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_int_equal(got, 2);
+    assert_false(stream_pending(&b->stream)); // a short read has emptied the socket
+}
+
+void a_full_read_is_followed_by_another(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    say(b, "0123456789abcdefXYZ");
+    turn(b);
+    assert_int_equal(b->called, 1);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_int_equal(got, 16);
+    assert_true(stream_pending(&b->stream)); // no edge will tell of the rest
+    turn(b);
+    assert_int_equal(b->called, 0);
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_int_equal(got, 3);
+    assert_false(stream_pending(&b->stream));
+
+    say(b, "0123456789abcdef"); // just full: the next read finds nothing, and that ends it
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_true(stream_pending(&b->stream));
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::again);
+    assert_false(stream_pending(&b->stream));
+}
+
+void a_level_watch_is_never_pending(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    say(b, "0123456789abcdefXYZ");
+    turn(b);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_false(stream_pending(&b->stream)); // the loop says it again
+    turn(b);
+    assert_int_equal(b->called, 1);
+}
+
+void data_and_end_in_one_edge_are_read_to_the_end(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    say(b, "last");
+    shutdown(b->peer, SHUT_WR);
+    turn(b);
+    assert_int_equal(b->called, 1);
+    assert_true(b->stream.ended);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_int_equal(got, 4);
+    assert_true(stream_pending(&b->stream)); // a short read, but the end is behind it
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::eof);
+    assert_false(stream_pending(&b->stream));
+    assert_false(stream_broken(&b->stream));
+}
+
+void an_end_alone_is_an_edge(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable | stream_writable);
+    stream_watch_edges(&b->stream);
+    turn(b);
+    assert_int_equal(b->ready, stream_writable);
+    shutdown(b->peer, SHUT_WR);
+    turn(b);
+    assert_true(b->ready & stream_readable);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::eof);
+}
+
+// The reset comes with the last bytes: a short read, no end, no further edge.
+void a_reset_behind_data_is_found_by_asking(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    assert_false(stream_broken(&b->stream));
+    say(b, "last");
+    struct linger hard = {.l_onoff = 1, .l_linger = 0};
+    assert_int_equal(setsockopt(b->peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard), 0);
+    close(b->peer);
+    b->peer = -1;
+    turn(b);
+    assert_true(b->ready & stream_readable);
+    char into[16];
+    size_t got = 0;
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
+    assert_int_equal(got, 4);
+    assert_memory_equal(into, "last", 4);
+    assert_true(stream_broken(&b->stream));
+    stream_close(&b->stream);
+    assert_false(stream_broken(&b->stream)); // there is no socket to ask
+}
+
+void tls_streams_stay_level_triggered(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    int something;
+    b->stream.tls = &something;
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    assert_false(b->stream.edges);
+    say(b, "x");
+    for (int i = 0; i < 2; i++) {
+        turn(b);
+        assert_int_equal(b->called, 1);
+    }
+    b->stream.tls = nullptr;
+}
+
 void writing_to_one_who_left_is_a_failure_and_no_signal(void **state) {
     bench *b = static_cast<bench *>(*state);
     close(b->peer);
@@ -338,6 +470,17 @@ int main() {
         cmocka_unit_test_setup_teardown(reading_tells_bytes_emptiness_and_the_end, setup, teardown),
         cmocka_unit_test_setup_teardown(reading_tells_bytes_emptiness_and_the_end, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(a_reset_is_a_failure_with_a_reason, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(an_edge_comes_once, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_edge_comes_once, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(a_full_read_is_followed_by_another, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_read_is_followed_by_another, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(a_level_watch_is_never_pending, setup, teardown),
+        cmocka_unit_test_setup_teardown(data_and_end_in_one_edge_are_read_to_the_end, setup, teardown),
+        cmocka_unit_test_setup_teardown(data_and_end_in_one_edge_are_read_to_the_end, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(an_end_alone_is_an_edge, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_end_alone_is_an_edge, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(a_reset_behind_data_is_found_by_asking, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(tls_streams_stay_level_triggered, setup, teardown),
         cmocka_unit_test_setup_teardown(writing_to_one_who_left_is_a_failure_and_no_signal, setup, teardown),
         cmocka_unit_test_setup_teardown(writing_gathers_and_says_when_it_is_full, setup, teardown),
         cmocka_unit_test_setup_teardown(shutting_down_ends_our_side_alone, setup, teardown),

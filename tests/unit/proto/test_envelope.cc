@@ -320,18 +320,17 @@ void test_envelope_kinds(void **) {
     assert_no_envelope(head + "text\"}\n\xff", payload);
     for (view bad : {"", "{", "[1,[2]", "1,", "{}}", "NaN", "{\"a\":{}"})
         assert_no_envelope(head + "json\"}\n" + string(bad), payload);
-    const char *kind = "envelope: kind: must be json, text or binary";
-    for (view bad : {"any", "", "JSON", "jso"})
+    assert_true(read(head + "any\"}\n\xff{")); // whatever it is
+    assert_int_equal(m.kind, payload_kind::any);
+    const char *kind = "envelope: kind: must be json, text, binary or any";
+    for (view bad : {"", "JSON", "jso"})
         assert_no_envelope(head + string(bad) + "\"}\n1", kind);
 }
 
 void test_envelope_refused(void **) {
-    assert_no_envelope("", "envelope: head: does not end in a line feed");
-    assert_no_envelope("hello", "envelope: head: does not end in a line feed");
     assert_no_envelope(R"({"v":1,"node":"a","seq":1,"kind":"text","time":1})",
                        "envelope: head: does not end in a line feed");
-    assert_no_envelope("hello\nyou", "bad JSON: it is not an object");
-    assert_no_envelope("\n{}", "bad JSON: it is empty");
+
     assert_no_envelope("{\"v\":1,\"from\":{}\nx", "bad JSON: a bracket is not closed"); // not with the padding's help
     const string rest = R"(,"seq":1,"kind":"text","time":1})"
                         "\nx";
@@ -361,15 +360,110 @@ void test_envelope_refused(void **) {
     assert_true(read(head + "\"later\":{}}\nx")); // unknown members are ignored
 }
 
+constexpr char plain[] = R"({"v":1,"node":"a","seq":1,"kind":"json","time":1)";
+
+void test_envelope_position(void **) {
+    const string rest = string(plain) + "}\n{}";
+    assert_true(read("k3Fq 18\n" + rest));
+    ASSERT_TEXT(position_epoch(&m.at), "k3Fq");
+    assert_int_equal(m.at.offset, 18);
+    ASSERT_TEXT(m.payload, "{}");
+    assert_true(read("A-_45678 9223372036854775807\n" + rest));
+    assert_true(m.at.offset == INT64_MAX);
+    assert_true(read(rest));
+    assert_true(position_none(&m.at));
+    for (view bad : {"", "hello", "hello\nyou", "\n{}", "k3Fq\n", "k3Fq 0\n", " 1\n", "k3Fq  1\n", "k3Fq 1 \n",
+                     "k3Fq -1\n", "123456789 1\n", "k3/q 1\n", "k3Fq 9223372036854775808\n", "k3Fq 1\r\n"})
+        assert_no_envelope(string(bad) + (bad.ends_with("\n") ? rest : ""),
+                           "envelope: position: must be an epoch, a space, an offset and a line feed");
+    assert_no_envelope("k3Fq 1\nk3Fq 1\n" + rest, "bad JSON: it is not an object");
+}
+
+void test_envelope_key(void **) {
+    m = {};
+    m.node = "a";
+    m.kind = payload_kind::text;
+    m.key = "price:\"EUR\n";
+    buffer_clear(&out);
+    envelope_write(&m, &out);
+    ASSERT_TEXT(buffer_view(&out), R"({"v":1,"node":"a","seq":0,"kind":"text","key":"price:\"EUR\n","time":0})"
+                                   "\n");
+    assert_true(read(string(buffer_view(&out))));
+    ASSERT_TEXT(m.key, "price:\"EUR\n");
+    assert_true(read(string(plain) + ",\"key\":\"" + string(255, 'k') + "\"}\n1"));
+    assert_no_envelope(string(plain) + ",\"key\":\"" + string(256, 'k') + "\"}\n1",
+                       "envelope: key: must be 1 to 255 bytes");
+    assert_no_envelope(string(plain) + ",\"key\":\"\"}\n1", "envelope: key: must be 1 to 255 bytes");
+    for (view bad : {"1", "null", "\"\\ud800\""})
+        assert_no_envelope(string(plain) + ",\"key\":" + string(bad) + "}\n1", "envelope: key: must be a string");
+}
+
+void test_envelope_ack(void **) {
+    m = {};
+    m.node = "a";
+    m.kind = payload_kind::text;
+    m.ack = true;
+    buffer_clear(&out);
+    envelope_write_head(&m, &out);
+    ASSERT_TEXT(buffer_view(&out), R"({"v":1,"node":"a","seq":0,"kind":"text","ack":true,"time":0})");
+    assert_true(read(string(buffer_view(&out)) + "\n"));
+    assert_true(m.ack);
+    assert_true(read(string(plain) + "}\n1"));
+    assert_false(m.ack);
+    for (view bad : {"false", "1", "\"true\"", "null"})
+        assert_no_envelope(string(plain) + ",\"ack\":" + string(bad) + "}\n1",
+                           "envelope: ack: must be true, or left out");
+}
+
+void test_envelope_member(void **) {
+    m = {};
+    m.node = "a";
+    m.kind = payload_kind::json;
+    m.member = true;
+    m.payload = R"({"event":"join"})";
+    buffer_clear(&out);
+    envelope_write(&m, &out);
+    ASSERT_TEXT(buffer_view(&out), R"({"v":1,"node":"a","seq":0,"kind":"json","what":"member","time":0})"
+                                   "\n"
+                                   R"({"event":"join"})");
+    assert_true(read(string(buffer_view(&out))));
+    assert_true(m.member);
+    const string head = string(plain) + R"(,"what":"member"})"
+                                        "\n";
+    for (view bad : {"{}", "[\"a\"]", "1", "{ }", " {\"a\":1}", "{\"a\":1}\n"}) // its braces are cut off
+        assert_no_envelope(head + string(bad), "envelope: payload: is no member event");
+    assert_no_envelope(string(plain) + R"(,"what":"other"})"
+                                       "\n{}",
+                       "envelope: what: must be member, or left out");
+    assert_no_envelope(R"({"v":1,"node":"a","seq":1,"kind":"text","time":1,"what":"member"})"
+                       "\n{\"a\":1}",
+                       "envelope: payload: is no member event");
+    assert_true(read(string(plain) + "}\n{}"));
+    assert_false(m.member);
+}
+
 } // namespace
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, harness_begin, end)
 
 int main() {
     const CMUnitTest tests[] = {
-        TEST(test_publish),    TEST(test_publish_rooms),  TEST(test_publish_data64), TEST(test_publish_refused),
-        TEST(test_membership), TEST(test_disconnect),     TEST(test_codes),          TEST(test_refresh),
-        TEST(test_unknown),    TEST(test_envelope_write), TEST(test_envelope_kinds), TEST(test_envelope_refused),
+        TEST(test_publish),
+        TEST(test_publish_rooms),
+        TEST(test_publish_data64),
+        TEST(test_publish_refused),
+        TEST(test_membership),
+        TEST(test_disconnect),
+        TEST(test_codes),
+        TEST(test_refresh),
+        TEST(test_unknown),
+        TEST(test_envelope_write),
+        TEST(test_envelope_kinds),
+        TEST(test_envelope_refused),
+        TEST(test_envelope_position),
+        TEST(test_envelope_key),
+        TEST(test_envelope_member),
+        TEST(test_envelope_ack),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -4,6 +4,7 @@
 // `expect` feeds the stream whole, byte by byte and cut in two at every place; all must give the same events. They are
 // compared as text, pieces of a frame merged:
 //   text<Hello>        a whole message in one piece; "<" is first, ">" is last
+//   text*<Hello>       the same with RSV1
 //   text<Hel ping(x) text+lo>   a message with a ping inside it
 //   close(1000,bye) fail(1002) rest(3)   the last one: bytes left for the next read
 #pragma once
@@ -35,7 +36,7 @@ struct stream {
 struct entry {
     ws_event_type type;
     uint8_t opcode;
-    bool first, last;
+    bool first, last, compressed;
     uint16_t code;
     size_t begin, size; // of the payload, in `payloads`
     const char *why;
@@ -97,11 +98,12 @@ void record(const ws_event *e) {
     // A piece handed out of a message that then failed: how much of it depends on the cuts.
     if (e->type == ws_event_type::failed && under_way) got.count--;
     if (e->type == ws_event_type::data && under_way) {
-        if (e->first || e->opcode != before->opcode) fail_msg("a message inside another one");
+        if (e->first || e->opcode != before->opcode || e->compressed != before->compressed)
+            fail_msg("a message inside another one");
         before->last = e->last;
         before->size += e->payload.size();
     } else {
-        got.entries[got.count++] = {e->type,       e->opcode,        e->first,          e->last,
+        got.entries[got.count++] = {e->type,       e->opcode,        e->first,          e->last, e->compressed,
                                     e->close_code, got.payload_size, e->payload.size(), e->why};
     }
     if (!e->payload.empty()) memcpy(got.payloads + got.payload_size, e->payload.data(), e->payload.size());
@@ -132,7 +134,7 @@ void describe() {
         if (e->type == ws_event_type::failed) {
             append("fail(%d)", e->code);
         } else if (e->type == ws_event_type::data) {
-            append("%s%s", e->opcode == ws_text ? "text" : "binary", e->first ? "<" : "+");
+            append("%s%s%s", e->opcode == ws_text ? "text" : "binary", e->compressed ? "*" : "", e->first ? "<" : "+");
             append_payload(e);
             append(e->last ? ">" : "");
         } else {

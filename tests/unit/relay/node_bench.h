@@ -57,8 +57,8 @@ inline bool noted_publish(broker *b, message *m, publish_job *job, bool local) {
     bench->asked += (local ? "local:" : "publish:") + std::string(m->room) + " ";
     return !bench->away && bench->memory->publish(b, m, job, local);
 }
-inline bool noted_read(broker *b, view room, uint64_t after, uint32_t limit) {
-    return bench->memory->read(b, room, after, limit);
+inline bool noted_read(broker *b, view room, uint64_t after, uint32_t limit, uint64_t tag) {
+    return bench->memory->read(b, room, after, limit, tag);
 }
 inline void noted_turn(broker *) {}
 void noted_pause(broker *, bool paused) {
@@ -70,7 +70,7 @@ inline bool noted_ready(const broker *) {
 inline void noted_free(broker *b) {
     bench->memory->free(b);
 }
-inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_read,
+inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_read, nullptr, nullptr,
                                      noted_turn,      noted_pause,       noted_ready,   noted_free};
 
 inline std::string asked() {

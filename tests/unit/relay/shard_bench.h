@@ -119,6 +119,7 @@ inline void advance(uint64_t ms) {
     shard *s = the_shard();
     s->loop->clock.monotonic_ms = bench->now_ms += ms;
     wheel_advance(&s->wheel, bench->now_ms);
+    wheel_advance(&s->deadlines, bench->now_ms);
     turn();
 }
 
@@ -166,7 +167,7 @@ inline test_client connect_client() {
 inline test_client open_client(wire_form form) {
     test_client c = connect_client();
     c.at->route = &bench->way;
-    c.at->session = form == form_json ? &session_json : &session_raw;
+    c.at->session = form_is_json(form) ? &session_json : &session_raw;
     c.at->form = form;
     websocket_open(c.at);
     return c;
@@ -175,12 +176,13 @@ inline test_client open_client(wire_form form) {
 // A member of the room, which the broker delivers from here on.
 inline membership *enter(conn *c, view name) {
     membership *m = nullptr;
+    const position nowhere = {}; // the room keeps no history
     switch (room_join(the_shard(), c, name, &m)) {
     case join_result::joined:
         room_admit(m);
         break;
     case join_result::waiting:
-        room_active(the_shard(), name, m->in->serial, room_admit);
+        room_active(the_shard(), name, m->in->serial, &nowhere, room_admit);
         break;
     default:
         fatal("already in, or full");
@@ -191,7 +193,14 @@ inline membership *enter(conn *c, view name) {
 inline message *make_message(view room, view payload, payload_kind kind, const view *except = nullptr,
                              size_t except_count = 0) {
     frame *source = frame_copy(payload);
-    message *m = message_new(room, source, frame_view(source), kind, view(), 1700000000123, except, except_count);
+    const message_parts parts = {.room = room,
+                                 .source = source,
+                                 .payload = frame_view(source),
+                                 .kind = kind,
+                                 .time_ms = 1700000000123,
+                                 .except = except,
+                                 .except_count = except_count};
+    message *m = message_new(&parts);
     frame_unref(source);
     bench->messages.push_back(m);
     return m;

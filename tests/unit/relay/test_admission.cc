@@ -126,6 +126,40 @@ void the_subprotocol_decides_the_form(void **) {
     assert_bytes(received(unknown), accepted());
 }
 
+// What is answered to which offer is in test_deflate_offer.cc.
+void compression_decides_the_form_too(void **) {
+    the_route()->compression = bench->settings.routes[1].compression = true;
+    struct {
+        const char *target, *offer, *answer;
+        wire_form form;
+    } const cases[] = {
+        {"/raw", "permessage-deflate", "", form_raw_deflated},
+        {"/ws", "permessage-deflate; client_max_window_bits", "", form_json_deflated},
+        {"/raw", "permessage-deflate; server_max_window_bits=15", "; server_max_window_bits=15", form_raw_deflated},
+        {"/raw", "permessage-deflate; server_max_window_bits=14", "; server_max_window_bits=14", form_raw_narrow},
+        {"/ws", "permessage-deflate; server_max_window_bits=8", "; server_max_window_bits=8", form_json_narrow},
+    };
+    for (const auto &each : cases) {
+        test_client c = connect_client();
+        send_bytes(c, head(each.target, std::string("Sec-WebSocket-Extensions: ") + each.offer + "\r\n"));
+        std::string want = accepted();
+        want.insert(want.size() - 2,
+                    std::string("Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; "
+                                "client_no_context_takeover") +
+                        each.answer + "\r\n");
+        assert_bytes(received(c), want + (form_is_json(each.form) ? welcome(c, "") : ""));
+        assert_int_equal(c.at->form, each.form);
+    }
+    test_client bad = connect_client(), off = connect_client();
+    send_bytes(bad, head("/raw", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=7\r\n"));
+    assert_bytes(received(bad), accepted());
+    assert_int_equal(bad.at->form, form_raw);
+    the_route()->compression = false;
+    send_bytes(off, head("/ws", "Sec-WebSocket-Extensions: permessage-deflate\r\n"));
+    assert_bytes(received(off), accepted() + welcome(off, ""));
+    assert_int_equal(off.at->form, form_json);
+}
+
 // ---------------------------------------------------------------- refusals
 
 void each_refusal_has_its_status_and_its_count(void **) {
@@ -349,6 +383,7 @@ int main() {
         with_bench(a_good_handshake_is_answered_101),
         with_bench(a_head_may_come_byte_by_byte),
         with_bench(the_subprotocol_decides_the_form),
+        with_bench(compression_decides_the_form_too),
         with_bench(each_refusal_has_its_status_and_its_count),
         with_bench(half_a_request_gets_408_at_its_deadline),
         with_bench(above_max_connections_it_is_503),

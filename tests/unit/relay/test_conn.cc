@@ -66,7 +66,7 @@ bool queue_text(const test_client &c, const std::string &bytes) {
 // The socket takes no more; what was queued is far larger than it.
 constexpr size_t much = 4 << 20;
 void block(const test_client &c) {
-    c.at->send_queue = 2 * much;
+    conn_set_send_queue(c.at, 2 * much);
     assert_true(queue_text(c, std::string(much, 'x')));
     turn();
     turn();
@@ -294,7 +294,7 @@ void who_waits_for_tls_is_closed_at_its_deadline(void **) {
 
 void a_queue_is_bounded(void **) {
     test_client c = connect_client();
-    c.at->send_queue = 1000;
+    conn_set_send_queue(c.at, 1000);
     // An answer may take one control frame (125 bytes) and its cost more than a delivery.
     assert_true(queue_text(c, std::string(1000 + 125, 'a')));
     assert_false(queue_text(c, "b"));

@@ -89,8 +89,13 @@ void close_codes_of_workers_are_added(void **) {
     counters_close(&a, 1001);
     counters_close(&b, 1001);
     counters_close(&b, 4413);
+    a.slow = {1, 2, 3};
+    b.slow = {10, 20, 30};
     counters_add(&sum, &a);
     counters_add(&sum, &b);
+    assert_int_equal(sum.slow.closed_hard, 11);
+    assert_int_equal(sum.slow.closed_soft, 22);
+    assert_int_equal(sum.slow.gaps, 33);
     assert_int_equal(closed_with(&sum, 1000), 1);
     assert_int_equal(closed_with(&sum, 1001), 2);
     assert_int_equal(closed_with(&sum, 4413), 1);
@@ -131,6 +136,8 @@ void reasons_have_names_of_their_own(void **) {
     assert_string_equal(refuse_reason_name(refuse_upgrade_required), "upgrade_required");
     assert_string_equal(refuse_reason_name(refuse_gone), "gone");
     assert_string_equal(drop_reason_name(drop_slow_consumer), "slow_consumer");
+    assert_string_equal(drop_reason_name(drop_as_oldest), "oldest");
+    assert_string_equal(drop_reason_name(drop_replaced), "replaced");
     assert_string_equal(drop_reason_name(drop_no_right), "no_right");
     assert_string_equal(refuse_reason_name(refuse_too_large), "too_large");
 }

@@ -162,7 +162,7 @@ void no_reference_is_left_over(void **) {
         enter(each.at, "news");
     enter(open_client(form_json).at, "news");
     websocket_close(gone.at, 1001, "");
-    full.at->send_queue = 10;
+    conn_set_send_queue(full.at, 10);
     message *m = make_message("news", "1", payload_kind::any);
     deliver(m);
     frame *raw = m->forms[form_raw].load(), *json = m->forms[form_json].load();
@@ -221,7 +221,7 @@ void who_overflows_is_closed_with_4413(void **) {
     test_client slow = open_client(form_raw), fast = open_client(form_raw);
     enter(slow.at, "news");
     enter(fast.at, "news");
-    slow.at->send_queue = 2 * (102 + conn_frame_cost); // two of the frames below
+    conn_set_send_queue(slow.at, 2 * (102 + conn_frame_cost)); // two of the frames below
     std::string payload(100, 'x'), fast_bytes;
     message *last = nullptr;
     for (int i = 0; i < 5; i++) {
@@ -242,7 +242,7 @@ void who_overflows_is_closed_with_4413(void **) {
 void the_queue_may_be_filled_to_its_last_byte(void **) {
     test_client a = open_client(form_raw);
     enter(a.at, "news");
-    a.at->send_queue = 2 * (102 + conn_frame_cost);
+    conn_set_send_queue(a.at, 2 * (102 + conn_frame_cost));
     std::string payload(100, 'x'), both = server_frame(text, payload) + server_frame(text, payload);
     for (int i = 0; i < 3; i++) {
         deliver(make_message("news", payload, payload_kind::any));
@@ -280,7 +280,8 @@ void a_begun_frame_is_finished_before_the_close(void **) {
 
 void at_all_and_at_conn_close_who_overflows_too(void **) {
     test_client a = open_client(form_raw), z = open_client(form_raw);
-    a.at->send_queue = z.at->send_queue = 1 + 2 + conn_frame_cost;
+    conn_set_send_queue(a.at, 1 + 2 + conn_frame_cost);
+    conn_set_send_queue(z.at, 1 + 2 + conn_frame_cost);
     std::string name = conn_room(z.at);
     for (int i = 0; i < 2; i++) {
         deliver(make_message(i ? "@all" : name, "1", payload_kind::any));
@@ -297,7 +298,7 @@ void what_fits_in_no_queue_is_dropped_alone(void **) {
     test_client small = open_client(form_raw), large = open_client(form_raw);
     enter(small.at, "news");
     enter(large.at, "news");
-    small.at->send_queue = 200;
+    conn_set_send_queue(small.at, 200);
     std::string payload(105, 'x'); // 107 bytes of frame and 96 for keeping it
     message *m = make_message("news", payload, payload_kind::any);
     deliver(m);
@@ -316,7 +317,7 @@ void what_fits_in_no_queue_is_dropped_alone(void **) {
 void an_overflow_does_not_stop_reading(void **) {
     test_client a = open_client(form_raw);
     enter(a.at, "news");
-    a.at->send_queue = 1 + 2 + conn_frame_cost;
+    conn_set_send_queue(a.at, 1 + 2 + conn_frame_cost);
     conn_pause(a.at);
     buffer_append(&a.at->rest, view("\x88\x82\0\0\0\0\x0f\xa0", 8)); // Close 4000
     conn_resume(a.at);
@@ -359,7 +360,7 @@ void who_has_no_room_for_a_gap_is_closed(void **) {
     test_client a = open_client(form_json);
     enter(a.at, "x");
     enter(a.at, "y");
-    a.at->send_queue = 10;
+    conn_set_send_queue(a.at, 10);
     fanout_gap(the_shard());
     turn();
     assert_bytes(received(a), slow_close);

@@ -23,6 +23,7 @@ struct bench {
     json_reader *reader;
     buffer scratch;
     message *m;
+    deflater *packer;
 };
 
 bench *b;
@@ -32,6 +33,7 @@ int setup(void **) {
     node_id_init();
     b = new bench{};
     b->reader = json_reader_new();
+    b->packer = deflater_new(256);
     return 0;
 }
 
@@ -39,6 +41,7 @@ int teardown(void **) {
     if (b->m) message_unref(b->m);
     buffer_free(&b->scratch);
     json_reader_free(b->reader);
+    deflater_free(b->packer);
     delete b;
     alarm(0);
     return message_bytes_in_flight() != 0;
@@ -54,7 +57,7 @@ message *make(view payload, payload_kind kind, view from = view(), const view *e
 }
 
 std::string form(wire_form f) {
-    return std::string(frame_view(message_form(b->m, f, b->reader, &b->scratch)));
+    return std::string(frame_view(message_form(b->m, f, b->reader, &b->scratch, b->packer)));
 }
 
 // An unmasked server frame (RFC 6455 section 5.2) of fewer than 126 bytes.
@@ -152,11 +155,11 @@ void each_form_is_made_once(void **) {
     uint64_t before = message_encodes();
     make("[1]", payload_kind::json);
     assert_int_equal(message_encodes() - before, 0);
-    frame *json = message_form(b->m, form_json, b->reader, &b->scratch);
-    assert_ptr_equal(message_form(b->m, form_json, b->reader, &b->scratch), json);
+    frame *json = message_form(b->m, form_json, b->reader, &b->scratch, b->packer);
+    assert_ptr_equal(message_form(b->m, form_json, b->reader, &b->scratch, b->packer), json);
     assert_int_equal(message_encodes() - before, 1);
-    frame *raw = message_form(b->m, form_raw, b->reader, &b->scratch);
-    assert_ptr_equal(message_form(b->m, form_raw, b->reader, &b->scratch), raw);
+    frame *raw = message_form(b->m, form_raw, b->reader, &b->scratch, b->packer);
+    assert_ptr_equal(message_form(b->m, form_raw, b->reader, &b->scratch, b->packer), raw);
     assert_ptr_not_equal(raw, json);
     assert_int_equal(message_encodes() - before, 2);
     assert_int_equal(json->references.load(), 1); // the message's own: message_form lends
@@ -202,7 +205,7 @@ void the_last_reference_gives_everything_back(void **) {
     message_set_in_flight(m);
     assert_int_equal(message_bytes_in_flight() - before, 10);
     assert_int_equal(source->references.load(), 2);
-    frame *kept = frame_ref(message_form(m, form_raw, b->reader, &b->scratch));
+    frame *kept = frame_ref(message_form(m, form_raw, b->reader, &b->scratch, b->packer));
     message_landed(m);
     assert_int_equal(message_bytes_in_flight() - before, 0);
     message_ref(m);
@@ -215,6 +218,71 @@ void the_last_reference_gives_everything_back(void **) {
     frame_unref(source);
 }
 
+// ---------------------------------------------------------------- compressed
+
+std::string noise(size_t n) {
+    std::string s;
+    uint32_t seed = 1;
+    while (s.size() < n)
+        s += static_cast<char>((seed = seed * 1664525 + 1013904223) >> 24);
+    return s;
+}
+
+// A frame of fewer than 126 bytes, RSV1 set (RFC 7692 section 6), whose payload inflates to `want`.
+void check_deflated(const std::string &bytes, unsigned char first, const std::string &want) {
+    assert_true(bytes.size() > 2 && bytes.size() < 128);
+    assert_int_equal(static_cast<unsigned char>(bytes[0]), first | 0x40);
+    assert_int_equal(bytes[1], bytes.size() - 2);
+    inflater *unpacker = inflater_new();
+    buffer out = {};
+    inflate_result result = inflate_message(unpacker, view(bytes).substr(2), 100000, &out);
+    std::string got(buffer_view(&out));
+    buffer_free(&out);
+    inflater_free(unpacker);
+    assert_int_equal(static_cast<int>(result), static_cast<int>(inflate_result::ok));
+    check(got, want);
+}
+
+void compressed_forms_are_frames_with_rsv1(void **) {
+    std::string payload = std::string(300, 'a') + "b" + std::string(300, 'a');
+    std::string object = "{\"type\":\"message\",\"room\":\"chat\",\"data\":\"" + payload + "\",\"time\":1700000000123}";
+    uint64_t encodes = message_encodes(), deflates = message_deflates();
+    make(payload, payload_kind::text);
+    check_deflated(form(form_raw_deflated), text, payload);
+    check_deflated(form(form_json_deflated), text, object);
+    check_deflated(form(form_raw_narrow), text, payload);
+    check_deflated(form(form_json_narrow), text, object);
+    assert_int_equal(message_deflates() - deflates, 4);
+    assert_int_equal(message_encodes() - encodes, 4); // the plain forms were not asked for
+    make(payload, payload_kind::binary);
+    check_deflated(form(form_raw_deflated), binary, payload);
+    make(payload + "\xff", payload_kind::any);
+    check_deflated(form(form_raw_deflated), binary, payload + "\xff");
+}
+
+// Of 400 bytes twice the second half is found again within 32 KiB, but not within 256 bytes.
+void the_narrow_form_reaches_back_less(void **) {
+    make(noise(400) + noise(400), payload_kind::binary);
+    std::string plain = form(form_raw), wide = form(form_raw_deflated);
+    assert_true(wide.size() < plain.size() * 2 / 3);
+    check(form(form_raw_narrow), plain);
+}
+
+void short_ones_and_noise_share_the_plain_form(void **) {
+    for (const std::string &payload : {std::string(255, 'a'), noise(3000)}) {
+        uint64_t encodes = message_encodes(), deflates = message_deflates();
+        make(payload, payload_kind::binary);
+        frame *packed = message_form(b->m, form_raw_deflated, b->reader, &b->scratch, b->packer);
+        frame *narrow = message_form(b->m, form_raw_narrow, b->reader, &b->scratch, b->packer);
+        frame *plain = message_form(b->m, form_raw, b->reader, &b->scratch, b->packer);
+        assert_ptr_equal(packed, plain);
+        assert_ptr_equal(narrow, plain);
+        assert_int_equal(plain->references.load(), 3);
+        assert_int_equal(message_encodes() - encodes, 1);
+        assert_int_equal(message_deflates() - deflates, payload.size() > 255 ? 2 : 0);
+    }
+}
+
 // ---------------------------------------------------------------- two threads
 
 constexpr size_t races = 400;
@@ -223,31 +291,32 @@ struct racer {
     pthread_t thread;
     pthread_barrier_t *start;
     message **messages;
-    frame *json[races], *raw[races];
-    bool backwards;
+    wire_form asked[2]; // in this order
+    frame *made[2][races];
 };
 
 void *race(void *context) {
     auto *r = static_cast<racer *>(context);
     json_reader *reader = json_reader_new();
+    deflater *packer = deflater_new(256);
     buffer scratch = {};
     for (size_t i = 0; i < races; i++) {
         pthread_barrier_wait(r->start);
-        if (r->backwards) r->raw[i] = message_form(r->messages[i], form_raw, reader, &scratch);
-        r->json[i] = message_form(r->messages[i], form_json, reader, &scratch);
-        if (!r->backwards) r->raw[i] = message_form(r->messages[i], form_raw, reader, &scratch);
+        for (int n = 0; n < 2; n++)
+            r->made[n][i] = message_form(r->messages[i], r->asked[n], reader, &scratch, packer);
         message_unref(r->messages[i]); // each thread holds one
     }
     buffer_free(&scratch);
     json_reader_free(reader);
+    deflater_free(packer);
     return nullptr;
 }
 
-void run_race(bool backwards) {
+// `other` is the order of the second thread.
+void run_race(wire_form one, wire_form other, bool backwards, const std::string &payload, uint64_t encodes_each) {
     static message *messages[races];
     static racer racers[2];
     pthread_barrier_t start;
-    std::string payload = "[\"" + std::string(20000, 'x') + "\"]"; // long enough to be met while it is encoded
     frame *source = frame_copy(payload);
     for (message *&m : messages) {
         message_parts parts = {"chat", source, frame_view(source), payload_kind::any, view(), 1};
@@ -257,7 +326,8 @@ void run_race(bool backwards) {
     uint64_t before = message_encodes();
     pthread_barrier_init(&start, nullptr, 2);
     for (int i = 0; i < 2; i++) {
-        racers[i] = {{}, &start, messages, {}, {}, backwards && i == 1};
+        racers[i] = {{}, &start, messages, {one, other}, {}};
+        if (backwards && i == 1) std::swap(racers[i].asked[0], racers[i].asked[1]);
         assert_int_equal(pthread_create(&racers[i].thread, nullptr, race, &racers[i]), 0);
     }
     for (racer &r : racers)
@@ -266,22 +336,41 @@ void run_race(bool backwards) {
     uint64_t encodes = message_encodes() - before;
     size_t differ = 0, wrong = 0;
     for (size_t i = 0; i < races; i++) {
-        differ += racers[0].json[i] != racers[1].json[i] || racers[0].raw[i] != racers[1].raw[i];
-        wrong += racers[0].raw[i]->size != payload.size() + 4;
+        int turned = backwards ? 1 : 0;
+        differ +=
+            racers[0].made[0][i] != racers[1].made[turned][i] || racers[0].made[1][i] != racers[1].made[!turned][i];
+        wrong += racers[0].made[1][i]->size != payload.size() + 4;
         message_unref(messages[i]);
     }
     frame_unref(source);
-    assert_int_equal(encodes, 2 * races);
+    assert_int_equal(encodes, encodes_each * races);
     assert_int_equal(differ, 0);
     assert_int_equal(wrong, 0);
 }
 
+// Long enough to be met while it is encoded.
+const std::string long_payload = "[\"" + std::string(20000, 'x') + "\"]";
+
 void two_threads_encode_once(void **) {
-    run_race(false);
+    run_race(form_json, form_raw, false, long_payload, 2);
 }
 
 void two_threads_encode_two_forms_at_once(void **) {
-    run_race(true);
+    run_race(form_json, form_raw, true, long_payload, 2);
+}
+
+void two_threads_compress_once(void **) {
+    uint64_t before = message_deflates();
+    run_race(form_raw_deflated, form_raw, false, long_payload, 2);
+    run_race(form_json_deflated, form_raw, true, long_payload, 2);
+    assert_int_equal(message_deflates() - before, 2 * races);
+}
+
+// One thread makes the plain form while the other, who has found out that it has to be that, waits for it.
+void two_threads_share_what_does_not_shrink(void **) {
+    uint64_t before = message_deflates();
+    run_race(form_raw_deflated, form_raw, true, noise(20000), 1);
+    assert_int_equal(message_deflates() - before, races);
 }
 
 } // namespace
@@ -304,6 +393,11 @@ int main() {
         with_bench(the_last_reference_gives_everything_back),
         with_bench(two_threads_encode_once),
         with_bench(two_threads_encode_two_forms_at_once),
+        with_bench(two_threads_compress_once),
+        with_bench(two_threads_share_what_does_not_shrink),
+        with_bench(compressed_forms_are_frames_with_rsv1),
+        with_bench(the_narrow_form_reaches_back_less),
+        with_bench(short_ones_and_noise_share_the_plain_form),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

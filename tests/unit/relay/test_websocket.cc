@@ -357,7 +357,7 @@ void a_slow_close_drops_the_queue_and_counts_it(void **) {
 
 void an_answer_that_finds_no_room_closes(void **) {
     test_client c = open_client(form_raw);
-    c.at->send_queue = 0; // ws_control_max and a frame's cost are left for an answer
+    conn_set_send_queue(c.at, 0); // ws_control_max and a frame's cost are left for an answer
     websocket_send(c.at, ws_text, std::string(100, 'a'));
     websocket_send(c.at, ws_text, "b");
     turn();

@@ -1,0 +1,53 @@
+// The node's parts, for the node*.cc files alone: rooms and what is wanted (node_rooms), messages on their way
+// (node_publish), commands and orders (node_commands), mailboxes and life (node). Main thread.
+#pragma once
+
+#include "relay/node.h"
+#include "relay/node_carry.h"
+#include "relay/node_peers.h"
+
+namespace belfry {
+
+inline void node_send(node *n, uint32_t worker, letter *l) {
+    mailbox_send(&n->workers[worker].shard.inbox, l);
+}
+inline uint64_t node_all_workers(const node *n) {
+    return n->worker_count == 64 ? ~uint64_t{0} : (uint64_t{1} << n->worker_count) - 1;
+}
+// A letter of the worker's has been passed on: it no longer counts for its back-pressure.
+void node_discharge(node *n, uint32_t worker, int64_t bytes);
+
+// ---- rooms ----
+
+// Null where no worker wants it.
+[[nodiscard]] node_room *node_room_find(const node *n, view name, uint64_t hash);
+void node_want(node *n, const room_letter *l);
+void node_drop(node *n, const room_letter *l);
+// A join with `since`. Its charge is taken off when it is answered.
+void node_join_ask(node *n, const join_ask_letter *l);
+// As broker_events.
+void node_subscribed(void *context, view room);
+void node_refused(void *context, view room);
+void node_history(void *context, const history_page *page);
+void node_up(void *context, bool missed);
+void node_missed(void *context, view room);
+void node_rooms_init(node *n, const broker_settings *broker);
+// Feeds end: what they hold is settled.
+void node_rooms_end(node *n);
+void node_rooms_free(node *n);
+
+// ---- messages ----
+
+// As broker_events.
+void node_deliver(void *context, message *m);
+// To the workers in the mask, which may be none; a job is settled at the last one's receipt. Takes it over.
+void node_hand_over(node *n, message *m, uint64_t workers);
+void node_take_publish(node *n, publish_letter *l);
+
+// ---- commands ----
+
+// As broker_events.
+void node_command(void *context, frame *source);
+void node_hook_command(node *n, const command_letter *l);
+
+} // namespace belfry

@@ -1,0 +1,61 @@
+// Letters of presence. The connection's thread; the charges and members_letter_free also the main thread.
+#include "relay/presence_worker.h"
+
+#include "base/frame.h"
+#include "relay/client.h"
+#include "relay/room.h"
+
+namespace belfry {
+
+static bool has_presence(const membership *m) {
+    return m->in->rule && m->in->rule->presence;
+}
+
+template <typename T> static void send(shard *s, T *l) {
+    s->outbox_bytes.fetch_add(presence_charge(l), std::memory_order_relaxed);
+    mailbox_send(&s->outbox, &l->head);
+}
+
+void presence_entered(const membership *m) {
+    if (!has_presence(m)) return;
+    const conn *c = m->who;
+    view info = c->client ? view(c->client->info) : view();
+    send(c->on, new member_letter{{letter_type::entered, c->on->index},
+                                  conn_id_of(c),
+                                  std::string(room_name(m->in)),
+                                  std::string(client_user(c)),
+                                  std::string(info)});
+}
+
+void presence_exited(const membership *m) {
+    if (!has_presence(m)) return;
+    const conn *c = m->who;
+    send(c->on,
+         new member_letter{{letter_type::exited, c->on->index}, conn_id_of(c), std::string(room_name(m->in)), {}, {}});
+}
+
+void presence_info_changed(const conn *c) {
+    for (const membership *m = c->rooms; m; m = m->next)
+        if (m->member) presence_entered(m);
+}
+
+void presence_ask_members(const conn *c, view room, int64_t request_id) {
+    send(c->on,
+         new members_letter{
+             {letter_type::members, c->on->index}, conn_id_of(c), request_id, std::string(room), nullptr, 0, false});
+}
+
+int64_t presence_charge(const member_letter *l) {
+    return letter_charge + static_cast<int64_t>(l->info.size());
+}
+
+int64_t presence_charge(const members_letter *) {
+    return letter_charge;
+}
+
+void members_letter_free(members_letter *l) {
+    if (l->members) frame_unref(l->members);
+    delete l;
+}
+
+} // namespace belfry

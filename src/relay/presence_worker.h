@@ -1,0 +1,26 @@
+// A worker's half of presence: the node is told who is in the rooms that have it, and asked for their members. The
+// connection's thread.
+#pragma once
+
+#include "relay/letter.h"
+
+namespace belfry {
+
+struct conn;
+struct membership;
+
+// The connection has become a member; it stops being one. Nothing where the room has no presence.
+void presence_entered(const membership *m);
+void presence_exited(const membership *m);
+// What is known of this client has changed.
+void presence_info_changed(const conn *c);
+// Asks the node; session_json answers the client when the letter is back.
+void presence_ask_members(const conn *c, view room, int64_t request_id);
+
+// What a letter is charged until the node has read it (shard::outbox_bytes).
+int64_t presence_charge(const member_letter *l);
+int64_t presence_charge(const members_letter *l);
+
+void members_letter_free(members_letter *l);
+
+} // namespace belfry

@@ -1,0 +1,94 @@
+// proto/peer_carry.cc
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "base/frame.h"
+#include "proto/peer_carry.h"
+
+#include <string.h>
+#include <string>
+
+using namespace belfry;
+
+namespace {
+
+json_reader *reader;
+frame *source;
+error why;
+
+int setup(void **) {
+    reader = json_reader_new();
+    source = nullptr;
+    return 0;
+}
+
+int teardown(void **) {
+    if (source) frame_unref(source);
+    json_reader_free(reader);
+    return 0;
+}
+
+bool parse(view text, peer_carry *out) {
+    if (source) frame_unref(source);
+    source = frame_copy(text);
+    return peer_carry_parse(reader, frame_view(source), out, &why);
+}
+
+void round_trips(void **) {
+    const peer_carry all[] = {
+        {true, false, "c_AAAAAAAAAAAAAAAAAAAA.key", "56", 3, 25000, ""},
+        {false, true, "c_1", "", 0, 0, view("\0\n\xff", 3)},
+        {false, false, "c_\"1\"", "a \\ \xe2\x82\xac", 0, 0, "{\"type\":\"ping\"}"},
+    };
+    for (const peer_carry &c : all) {
+        buffer out = {};
+        peer_carry_write(&c, &out);
+        peer_carry got;
+        assert_true(parse(buffer_view(&out), &got));
+        buffer_free(&out);
+        assert_int_equal(got.poll, c.poll);
+        assert_int_equal(got.binary, c.binary);
+        assert_true(got.session == c.session && got.user == c.user && got.body == c.body);
+        assert_int_equal(got.sequence, c.sequence);
+        assert_int_equal(got.wait_ms, c.wait_ms);
+    }
+}
+
+void refusals_name_the_member(void **) {
+    struct {
+        const char *text, *why;
+    } all[] = {
+        {"{\"op\":\"poll\",\"session\":\"c\"}", "head"},
+        {"[]\n", "JSON"},
+        {"{\"session\":\"c\"}\n", "op: must be"},
+        {"{\"op\":\"call\",\"session\":\"c\"}\n", "op: must be"},
+        {"{\"op\":\"poll\"}\n", "session: is missing"},
+        {"{\"op\":\"poll\",\"session\":7}\n", "session: must be"},
+        {"{\"op\":\"poll\",\"session\":\"c\",\"user\":7}\n", "user: must be"},
+        {"{\"op\":\"poll\",\"session\":\"c\",\"wait\":-1}\n", "wait: must be"},
+        {"{\"op\":\"poll\",\"session\":\"c\",\"sequence\":1.5}\n", "sequence: must be"},
+        {"{\"op\":\"poll\",\"session\":\"c\",\"binary\":1}\n", "binary: must be"},
+    };
+    for (auto &one : all) {
+        peer_carry c;
+        assert_false(parse(one.text, &c));
+        if (!strstr(why.text, one.why)) fail_msg("%s: %s", one.text, why.text);
+    }
+    std::string large = "{\"op\":\"poll\",\"session\":\"" + std::string(peer_carry_session_max + 1, 'x') + "\"}\n";
+    peer_carry c;
+    assert_false(parse(large, &c));
+}
+
+} // namespace
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main() {
+    const CMUnitTest tests[] = {TEST(round_trips), TEST(refusals_name_the_member)};
+    return cmocka_run_group_tests(tests, nullptr, nullptr);
+}
