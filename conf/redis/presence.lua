@@ -1,5 +1,5 @@
--- Who is in a room of Belfry that has presence, over all nodes. Belfry alone uses it: these keys are not to be written by
--- others, but may be read. Redis 6.2 or newer, alone or as a cluster.
+-- Who is in a room of Belfry that has presence, over all nodes. Belfry alone uses it: these keys may be read, but are not
+-- to be written by others. Redis 6.2 or newer, alone or as a cluster.
 --
 --   KEYS[1]  PREFIXmember:{ROOM}        a hash: CONN -> {"user":...,"info":...}: the members
 --   KEYS[2]  PREFIXmember:held:{ROOM}   the same: who has left, but counts for its user still, for 3 s
@@ -7,8 +7,8 @@
 --   ARGV[1]  what is to be done:
 --
 --   change   ARGV[2] and on, four for each connection: what (list, hold or drop), CONN, USER ("": it is counted for
---            itself), and what stands in the hashes. Any of it may be said twice. Answers one number for each: 1 where it
---            was the first connection of its user, or the last one.
+--            itself), and what stands in the hashes. Any of it may be said twice. Answers one number for each: 1 where
+--            it was the first connection of its user, or the last one.
 --   members  ARGV[2]: how many at the most. Answers how many there are, then of each CONN and what stands in the hash.
 
 local members, held, users = KEYS[1], KEYS[2], KEYS[3]

@@ -227,17 +227,17 @@ static void check_sentinels(checking *c) {
     if (o->cluster) complain(c, "broker", "sentinel", "a cluster fails over by itself: either sentinel or cluster");
     if (o->sentinel.size() > sentinels_max)
         complain(c, "broker", "sentinel", "more than " + std::to_string(sentinels_max) + " of them");
-    for (size_t i = 0; i < o->sentinel.size(); i++) {
+    for (const std::string &text : o->sentinel) {
         redis_settings s = link->redis;
         error e;
         s.user.clear();
         s.password = o->sentinel_password;
         s.database = 0;
         s.port = sentinel_port;
-        if (redis_parse_endpoint(o->sentinel[i], &s, &e))
+        if (redis_parse_endpoint(text, &s, &e))
             link->sentinels.push_back(s);
         else
-            complain(c, "broker", "sentinel", e.text, i);
+            complain(c, "broker", "sentinel", e.text);
     }
     link->master_name = o->master_name;
 }

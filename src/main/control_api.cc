@@ -81,8 +81,18 @@ static void rooms_done(query *q, void *context, uint64_t) {
     reply_json(static_cast<control_conn *>(context), &out);
 }
 
+// Nothing where the room keeps no history.
+static void write_place(const position *at, buffer *out) {
+    if (position_none(at)) return;
+    buffer_append(out, ",\"epoch\":");
+    json_write_string(out, position_epoch(at));
+    buffer_append(out, ",\"offset\":");
+    buffer_append_uint(out, at->offset);
+}
+
 // Who asked for a room with presence: its members on all nodes are in the answer.
 struct room_question {
+    control_api *api;   // borrowed
     control_conn *from; // counted
     std::string room;
 };
@@ -101,23 +111,17 @@ static void members_told(const presence_asker *asker, const presence_page *page)
             buffer_append(&out, rest.substr(0, end));
             rest.remove_prefix(end + 1);
         }
-        buffer_printf(&out, "],\"count\":%llu%s}", static_cast<unsigned long long>(page->count),
+        buffer_printf(&out, "],\"count\":%llu%s", static_cast<unsigned long long>(page->count),
                       page->truncated ? ",\"truncated\":true" : "");
+        position at = node_place(q->api->node, q->room);
+        write_place(&at, &out);
+        buffer_append_char(&out, '}');
         reply_json(q->from, &out);
     } else {
         control_reply_error(q->from, 503, "who is in the room is not known now", "Retry-After: 1\r\n");
         control_unref(q->from);
     }
     delete q;
-}
-
-// Nothing where the room keeps no history.
-static void write_place(const position *at, buffer *out) {
-    if (position_none(at)) return;
-    buffer_append(out, ",\"epoch\":");
-    json_write_string(out, position_epoch(at));
-    buffer_append(out, ",\"offset\":");
-    buffer_append_uint(out, at->offset);
 }
 
 static void room_done(query *q, void *context, uint64_t tag) {
@@ -187,7 +191,7 @@ static void with_room(control_api *a, control_conn *c, const control_request *q,
     }
     if (q->method != "GET") return control_reply_error(c, 405, "GET or POST", "Allow: GET, POST\r\n");
     if (presence_wanted(a->node->presence, room)) {
-        presence_asker asker = {members_told, new room_question{control_ref(c), room}, {}, 0};
+        presence_asker asker = {members_told, new room_question{a, control_ref(c), room}, {}, 0};
         return presence_ask(a->node->presence, room, &asker);
     }
     node_query(a->node, query_type::room, room, view(), 1, room_done, control_ref(c), reinterpret_cast<uint64_t>(a));

@@ -238,6 +238,11 @@ void scope_free(const belfry_host *host, const char *, void *scope) {
 
 // ---- requests ----------------------------------------------------------------------------------------------------
 
+// A rooms route's without WebSocket.
+bool is_session(belfry_kind kind) {
+    return kind == BELFRY_EVENTS || kind == BELFRY_CARRIED;
+}
+
 // The origin that the request itself was sent to.
 bool own_site(const belfry_request *request, site *out) {
     out->scheme = belfry_text_of(request->secure ? "https" : "http");
@@ -264,11 +269,26 @@ bool entry_matches(const entry *e, const belfry_call *call, bool present, belfry
     return false;
 }
 
+// A GET that a page of our own site fetches carries no Origin, nor does one that a page of another causes without being
+// let to read the answer (an image, a script); which of the two it is, the browser says where no script can (Fetch
+// Metadata, section 2.2). Empty: it does not, or the client is none.
+belfry_text page_relation(const belfry_call *call) {
+    belfry_text relation = {};
+    if (is_session(call->request->kind)) call->host->field(call, "Sec-Fetch-Site", 0, &relation);
+    return relation;
+}
+
 // The most specific entry that allows this Origin, or null.
 const entry *find(const route_list *list, const belfry_call *call, bool present, belfry_text text) {
     site parsed = {};
     size_t end = 0;
     const site *from = present && site_parse(text, false, &parsed, &end) == site_fine ? &parsed : nullptr;
+    const belfry_text relation = present ? belfry_text{} : page_relation(call);
+    if (is(relation, "same-origin")) {
+        present = true;
+        if (own_site(call->request, &parsed)) from = &parsed;
+    }
+    if (is(relation, "cross-site") || is(relation, "same-site")) present = true; // of whom, it does not say
     const entry *found = nullptr;
     for (size_t i = 0; i < list->count; i++) {
         const entry *e = &list->entries[i];
@@ -318,6 +338,7 @@ belfry_verdict_type cors(const route_list *list, const belfry_call *call, const 
                          belfry_verdict *verdict) {
     if (list->varies) answer(call, "Vary", belfry_text_of("Origin"));
     if (!found || found->kind == entry_same || found->kind == entry_none) return BELFRY_PASS;
+    if (origin.size == 0 && found->kind != entry_any) return BELFRY_PASS; // nobody that the answer could name
     answer(call, "Access-Control-Allow-Origin", found->kind == entry_any ? belfry_text_of("*") : origin);
     if (found->kind == entry_exact || found->kind == entry_below) {
         answer(call, "Access-Control-Allow-Credentials", belfry_text_of("true"));
@@ -337,10 +358,9 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
     // Which of two counts is a guess that the backend may make otherwise; no browser sends two.
     if (call->host->field(call, "Origin", 1, &second) != 0) return deny(verdict, 403, "more than one Origin");
     const entry *found = find(list, call, present, origin);
-    const belfry_kind kind = call->request->kind;
-    if (kind == BELFRY_HTTP) return cors(list, call, found, origin, verdict);
+    if (call->request->kind == BELFRY_HTTP) return cors(list, call, found, origin, verdict);
     // Sessions over plain HTTP are refused as those over WebSocket are, and who may come in may also read.
-    if (found && (kind == BELFRY_EVENTS || kind == BELFRY_CARRIED)) return cors(list, call, found, origin, verdict);
+    if (found && is_session(call->request->kind)) return cors(list, call, found, origin, verdict);
     return found ? BELFRY_PASS : deny(verdict, 403, "origin not allowed");
 }
 

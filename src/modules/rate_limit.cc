@@ -137,12 +137,11 @@ belfry_verdict_type refuse(belfry_verdict *verdict, uint64_t wait_ms, const char
 // When a connection of another will end nobody knows; a client that retries at once helps nobody.
 constexpr uint64_t retry_count_ms = 5000;
 
-belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) {
+// By its address; a connection is counted then.
+belfry_verdict_type arrive(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
-    state->route = limits->id;
-    const belfry_kind kind = call->request->kind;
-    const bool plain = state->plain = kind == BELFRY_HTTP || kind == BELFRY_CARRIED;
+    const bool plain = state->plain;
     if (!address_of(call->request, state->address)) return BELFRY_PASS;
     const belfry_rate *rate = plain ? &limits->request : &limits->connection;
     if (rate->amount > 0) {
@@ -158,9 +157,22 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
     return refuse(verdict, retry_count_ms, "too many connections from this address");
 }
 
+belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) {
+    const auto *limits = static_cast<const route_limits *>(call->route);
+    auto *state = static_cast<connection_state *>(call->connection);
+    const belfry_kind kind = call->request->kind;
+    state->route = limits->id;
+    state->plain = kind == BELFRY_HTTP || kind == BELFRY_CARRIED;
+    return arrive(call, verdict);
+}
+
 belfry_verdict_type admitted(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
+    if (state->plain && call->request->kind == BELFRY_EVENTS) { // its backend has made the request a held stream
+        state->plain = false;
+        if (arrive(call, verdict) == BELFRY_DENY) return BELFRY_DENY;
+    }
     if (state->plain || state->counted_user || !know_user(call, state)) return BELFRY_PASS;
     const limit_key key = key_of("rl:u", state->route, state->user);
     const int64_t count = call->host->count_add(text_of(&key), 1);

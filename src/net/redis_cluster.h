@@ -31,7 +31,8 @@ bool redis_cluster_ready(const redis_cluster *c);
 
 // Sends one command to the owner of `key`'s slot (empty: of slot 0), copying its words. `reply` (may be null) is called
 // once, null where nobody knows what became of it; its first argument is of no use. Commands for one slot stay in order
-// while none of them is redirected. False (nothing sent): not ready, or 64 MiB or a million of them wait already.
+// while none of them is redirected or repeated. False (nothing sent): not ready, or 64 MiB or a million of them wait
+// already.
 [[nodiscard]] bool redis_cluster_command(redis_cluster *c, view key, int argc, const view *argv, redis_reply reply,
                                          void *context, uint64_t tag);
 

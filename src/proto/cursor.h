@@ -34,7 +34,8 @@ struct cursor {
 // appended. `at` is a position, `room` a room's name.
 [[nodiscard]] bool cursor_add(buffer *out, size_t count, const position *at, view room);
 // The names are decoded into `names` (cleared first) and borrowed from it. False where the text is none: an epoch or
-// offset that can't be one, a name that no room may have or that begins with '@', a room that comes twice, one too many.
+// offset that can't be one, a name that no room may have or that begins with '@', a room that comes twice, one too
+// many.
 [[nodiscard]] bool cursor_parse(view text, cursor *out, buffer *names);
 
 struct session_name {

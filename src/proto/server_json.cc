@@ -139,13 +139,6 @@ void server_json_ok_joined(buffer *out, int64_t id, view room, const position *a
     buffer_append_char(out, '}');
 }
 
-void server_json_ok_not_recovered(buffer *out, int64_t id, view room) {
-    buffer_append(out, "{\"type\":\"ok\"");
-    append_id(out, id);
-    append_text(out, "room", room);
-    buffer_append(out, ",\"recovered\":false}");
-}
-
 void server_json_pong(buffer *out, bool has_id, int64_t id) {
     buffer_append(out, "{\"type\":\"pong\"");
     if (has_id) append_id(out, id);

@@ -26,7 +26,7 @@ void server_json_welcome(buffer *out, const server_welcome *w);
 void server_json_ok(buffer *out, int64_t id, view room /* empty: left out */);
 // The answer to a publish; no position: left out.
 void server_json_ok_published(buffer *out, int64_t id, const struct position *at, bool duplicate);
-// The answer to a join of a room with history. `replayed` is said where it was recovered.
+// The answer to a join; without a position where the room has no history. `replayed` is said where it was recovered.
 enum class server_recovery : uint8_t { not_asked, no, yes };
 void server_json_ok_joined(buffer *out, int64_t id, view room, const struct position *at, server_recovery recovered,
                            size_t replayed);
@@ -34,8 +34,6 @@ void server_json_ok_joined(buffer *out, int64_t id, view room, const struct posi
 void server_json_ok_data(buffer *out, int64_t id, view data);
 // The answer to auth; 0: never, left out.
 void server_json_ok_expires(buffer *out, int64_t id, uint64_t seconds);
-// The answer to a join that named `since`, in a room without history.
-void server_json_ok_not_recovered(buffer *out, int64_t id, view room);
 void server_json_pong(buffer *out, bool has_id, int64_t id);
 void server_json_error(buffer *out, bool has_id, int64_t id, int code, view message);
 struct server_message {

@@ -10,6 +10,7 @@
 #include "relay/client_js.h"
 #include "relay/expiry.h"
 #include "relay/first_rooms.h"
+#include "relay/hold_field.h"
 #include "relay/hook.h"
 #include "relay/notify.h"
 #include "relay/plain_request.h"
@@ -78,11 +79,13 @@ static void admitting_deadline(conn *c) {
 static const conn_phase admitting_phase = {"admitting",        waiting_bytes,  waiting_eof,
                                            admitting_deadline, room_leave_all, nullptr};
 
-// The list stays as it is: it goes on with what is told to the reader (sse.cc).
+// The list goes on with what is told to the reader (sse.cc), but for rooms that were refused at once.
 static void rejoin(conn *c) {
     std::vector<plain_rejoin> list = c->plain->rejoin; // the session may end meanwhile
     for (const plain_rejoin &r : list)
         if (c->open) c->session->rejoin(c, &r);
+    if (!c->open || c->holds) return; // the backend is being asked
+    std::erase_if(c->plain->rejoin, [c](const plain_rejoin &r) { return !room_membership(c, r.room); });
 }
 
 // The client is told nothing yet, or its 101 or head is queued.
@@ -98,14 +101,19 @@ static void begin_session(conn *c, void (*open)(conn *c)) {
     if (!c->closed) conn_resume(c);
 }
 
+// A session takes a place of its own, besides that of the connection that opens it.
+static bool full(const conn *c) {
+    return c->on->process_live->load(std::memory_order_relaxed) >= c->on->settings->max_connections;
+}
+
 static void begin_polling(conn *c) {
+    if (full(c)) return admission_refuse(c, 503, refuse_full, "max_connections reached", "Retry-After: 5\r\n");
     if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
     poll_open(c);
     begin_session(c, [](conn *) {});
 }
-static const conn_phase opening_phase = {
-    "admitting", waiting_bytes, waiting_eof, admitting_deadline, room_leave_all, nullptr, nullptr, nullptr,
-    begin_polling};
+static const conn_phase opening_phase = {"admitting", waiting_bytes, waiting_eof, admitting_deadline, room_leave_all,
+                                         nullptr,     nullptr,       nullptr,     begin_polling};
 
 // All first rooms are active: 101, then the session. The answer was written into c->message when the head was there.
 static void admit(conn *c) {
@@ -341,7 +349,8 @@ static void proceed(exchange *x) {
     chain_verdict v = {};
     if (chain_admitted(x, &v) == chain_result::deny) return deny(x, &v);
     if (session) return enter_rooms(x);
-    if (x->plain == plain_ask_preflight) return admission_refuse(c, 405, refuse_method_not_allowed, "not allowed from there", plain_allow);
+    if (x->plain == plain_ask_preflight)
+        return admission_refuse(c, 405, refuse_method_not_allowed, "not allowed from there", plain_allow);
     if (x->plain) return carrying_start(x);
     if (x->client_js) return answer_client_js(x);
     proxy_start(x);
@@ -410,7 +419,32 @@ static void refuse_exchange(exchange *x, int status, refuse_reason reason, view 
     admission_refuse(x->on, status, reason, why, extra);
 }
 
-static const exchange_events events = {chained, ask_backend, refuse_exchange, answered};
+// The backend has said who may read what.
+static void held(exchange *x, hold_field *h) {
+    conn *c = x->on;
+    chain_verdict v = {};
+    if (c->eof_seen) return hold_field_free(h), conn_abort(c); // it has gone meanwhile
+    x->kind = BELFRY_EVENTS; // a connection among others from here on, and counted as one
+    if (chain_admitted(x, &v) == chain_result::deny) return hold_field_free(h), deny(x, &v);
+    choose_session(c, &x->hello);
+    plain_session *p = plain_session_new(c);
+    p->held = true;
+    p->first = h->body;
+    h->body = {};
+    view first = buffer_view(&p->first);
+    if (!first.empty() && !first.ends_with("\n\n")) buffer_append(&p->first, first.ends_with('\n') ? "\n" : "\n\n");
+    x->plain = plain_ask_events;
+    sse_read_cursor(x);
+    first_rooms list;
+    for (const std::string &room : h->rooms)
+        list.names[list.count++] = room;
+    hold_field_free(h);
+    enter_plain(x, &list);
+    conn_set_deadline(c, static_cast<uint64_t>(c->listener->handshake_timeout));
+    join_first_rooms(c, &list);
+}
+
+static const exchange_events events = {chained, ask_backend, refuse_exchange, answered, held};
 
 // ---------------------------------------------------------------- the head
 

@@ -59,7 +59,7 @@ struct broker_ops {
     // where it still has that one, so that nobody takes new messages for old ones. Null where that can't be.
     void (*renew)(broker *b, view room, const struct position *seen);
     // Sends bytes to the node of that id, at most once. False: out of reach. Null where there are no other nodes.
-    // `sent` tells how many nodes have got them (0: there is none of that id; -1: not known).
+    // `sent` (may be null) tells how many nodes have got them (0: there is none of that id; -1: not known).
     bool (*send_to_node)(broker *b, view node, view bytes, void (*sent)(void *context, uint64_t tag, int64_t nodes),
                          void *context, uint64_t tag);
     void (*turn)(broker *b);               // end of the main loop's turn: batched subscriptions go out
@@ -78,8 +78,8 @@ struct broker {
 struct broker_settings {
     int32_t type; // 0 memory, 1 redis
     std::string prefix;
-    int64_t max_message; // bytes of one message from Redis; larger ones are dropped and counted
-    int64_t history_memory; // bytes that kept messages may take: the store's (memory), the caches' (redis)
+    int64_t max_message;         // bytes of one message from Redis; larger ones are dropped and counted
+    int64_t history_memory;      // bytes that kept messages may take: the store's (memory), the caches' (redis)
     bool command_stream = false; // redis: takes commands from PREFIXcommands (command_stream.h)
     redis_settings redis;
     std::vector<redis_settings> sentinels; // who tells where the primary is; empty: `redis` does

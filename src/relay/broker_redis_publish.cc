@@ -184,7 +184,7 @@ static void on_peer(redis *, const redis_value *reply, void *context, uint64_t t
     auto *send = static_cast<peer_send *>(context);
     int64_t nodes = reply && reply->type == redis_type::integer ? reply->integer : -1;
     // A cluster's node counts its own subscribers alone.
-    send->sent(send->context, tag, nodes == 0 && send->in_cluster ? -1 : nodes);
+    if (send->sent) send->sent(send->context, tag, nodes == 0 && send->in_cluster ? -1 : nodes);
     delete send;
 }
 

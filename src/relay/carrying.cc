@@ -61,7 +61,8 @@ static carry_letter *letter_of(exchange *x, carry_op op, const session_name *of)
 static void send_message(exchange *x, const session_name *of) {
     carrying *k = x->carried;
     view body = buffer_view(&k->body);
-    if (shard_backlogged(x->on->on)) return refuse(x, 503, refuse_backend, "too many messages are on their way already");
+    if (shard_backlogged(x->on->on))
+        return refuse(x, 503, refuse_backend, "too many messages are on their way already");
     carry_letter *l = letter_of(x, carry_op::message, of);
     l->binary = x->on->route->protocol == route_raw && !utf8_valid(body);
     l->body = frame_copy(body);
@@ -169,8 +170,10 @@ void carrying_answered(shard *s, carried_letter *l) {
     bool keep_alive = x->request.keep_alive && conn_queued(c) < unread_max;
     buffer *out = &s->scratch;
     buffer_clear(out);
-    buffer_printf(out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n", l->status,
-                  http1_reason(l->status));
+    buffer_printf(out,
+                  "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+                  "Cache-Control: no-store\r\n",
+                  l->status, http1_reason(l->status));
     buffer_printf(out, "Content-Length: %u\r\n%s%s", l->body->size, keep_alive ? "" : "Connection: close\r\n",
                   l->status == 503 || l->status == 429 ? "Retry-After: 1\r\n" : "");
     buffer_append(out, buffer_view(&x->fields));

@@ -13,6 +13,7 @@ static constexpr size_t read_at_once = 64;
 static constexpr char read_at_once_text[] = "64";
 static constexpr int64_t block_max_ms = 2000;
 static constexpr uint64_t retry_wait_ms = 5000;
+static constexpr uint64_t misled_wait_ms = 500;
 static constexpr size_t words_max = 64; // fields and values of one entry
 
 static uint64_t now_ms() {
@@ -82,13 +83,15 @@ void command_stream_take(command_stream *s, const redis_value *entry) {
 
 // ---------------------------------------------------------------- the connection
 
-// What Redis refused (an ACL, a key of another type) is asked again later.
+// What Redis refused (an ACL, a key of another type) is asked again later; sooner where it only was the wrong server.
 static void refused(command_stream *s, const char *what, view why) {
-    log_trouble(what, why);
+    bool misled = false;
     for (view word : {"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "LOADING"})
-        if (s->over && why.starts_with(word)) broker_redis_link_misled(s->over, s->link);
+        misled = misled || why.starts_with(word);
     s->grouped = false;
-    s->retry_ms = now_ms() + retry_wait_ms;
+    s->retry_ms = now_ms() + (misled ? misled_wait_ms : retry_wait_ms);
+    if (!misled) return log_trouble(what, why);
+    if (s->over) broker_redis_link_misled(s->over, s->link);
 }
 
 static void on_group(redis *, const redis_value *reply, void *context, uint64_t) {

@@ -10,7 +10,7 @@ static constexpr char idle_text[] = "15000"; // ms after which a command is take
 static constexpr char claim_at_once[] = "64";
 static constexpr int64_t deliveries_max = 5;
 static constexpr uint64_t tidy_interval_ms = 600000;
-static constexpr int64_t consumer_idle_max_ms = 600000; // a living node asks every few seconds
+static constexpr char silent_text[] = "600000"; // ms
 
 // ---------------------------------------------------------------- commands
 
@@ -82,37 +82,12 @@ void command_stream_claim(command_stream *s, uint64_t now_ms) {
     s->claiming = broker_redis_command(s->over, s->key, 8, argv, on_pending, s, 0);
 }
 
-// ---------------------------------------------------------------- consumers
-
-// The value behind a name in XINFO's list; -1 where there is none.
-static int64_t number_of(const redis_value *consumer, view name) {
-    for (size_t i = 0; i + 1 < consumer->count; i += 2) {
-        const redis_value *value = &consumer->elements[i + 1];
-        if (consumer->elements[i].text == name && value->type == redis_type::integer) return value->integer;
-    }
-    return -1;
-}
-
-static void on_consumers(redis *, const redis_value *reply, void *context, uint64_t) {
-    auto *s = static_cast<command_stream *>(context);
-    if (!reply || !s->over || reply->type != redis_type::array) return;
-    for (size_t i = 0; i < reply->count; i++) {
-        const redis_value *one = &reply->elements[i];
-        if (one->type != redis_type::array || one->count < 2 || one->elements[1].type != redis_type::text) continue;
-        view name = one->elements[1].text; // "name" comes first
-        if (name == node_id() || number_of(one, "pending") != 0 || number_of(one, "idle") < consumer_idle_max_ms)
-            continue;
-        view argv[] = {"XGROUP", "DELCONSUMER", s->key, command_group, name};
-        if (!broker_redis_command(s->over, s->key, 5, argv, nullptr, nullptr, 0)) return;
-    }
-}
-
-// Every start of a node is a consumer of a new name.
+// Every start of a node is a consumer of a new name; what is silent has died, or has had nothing to do.
 void command_stream_tidy(command_stream *s, uint64_t now_ms) {
     if (now_ms < s->tidy_ms) return;
-    s->tidy_ms = now_ms + tidy_interval_ms;
-    view argv[] = {"XINFO", "CONSUMERS", s->key, command_group};
-    if (!broker_redis_command(s->over, s->key, 4, argv, on_consumers, s, 0)) s->tidy_ms = 0;
+    view words[] = {s->key, command_group, silent_text};
+    if (broker_redis_run(s->over, redis_script::consumers, 1, 3, words, nullptr, nullptr, 0))
+        s->tidy_ms = now_ms + tidy_interval_ms;
 }
 
 } // namespace belfry

@@ -7,7 +7,12 @@
 //   tls          the TLS handshake                      ok -> head; failure, deadline -> closed
 //   head         the request head (admission.h)         101 -> session; proxied -> proxying; refusal -> lingering
 //   proxying     a request's body (proxy.h)             answered -> head; an Upgrade -> tunnel
+//   carrying     a message for another's session        answered -> head
+//                (carrying.h)
 //   session      WebSocket frames (websocket.h)         both Close frames, an error, a deadline -> lingering
+//                nothing: server-sent events (sse.h)    the last event, an error, a deadline -> lingering
+//                nothing, without a socket: long        the last batch, a deadline -> closed
+//                polling (poll.h)
 //   lingering    and throws away; our side is shut      end of file, deadline -> closed
 //
 // A phase is a table of functions; upper files bring theirs, so that nothing here knows them. A closed connection is

@@ -18,6 +18,7 @@ namespace belfry {
 
 struct exchange;
 struct carrying;
+struct hold_field;
 struct hook_call;
 struct proxying;
 
@@ -25,7 +26,7 @@ struct proxying;
 enum plain_request : uint8_t {
     plain_ask_none,
     plain_ask_events,    // a session of server-sent events
-    plain_ask_session, // a session of long polling
+    plain_ask_session,   // a session of long polling
     plain_ask_poll,      // what came for it since
     plain_ask_post,      // a message of a session
     plain_ask_preflight, // CORS, before one of those
@@ -56,6 +57,8 @@ struct exchange_events {
     // The answer to a proxied request is through (all of it queued): `keep_alive` waits for the next one (bytes of it
     // may stand in conn->rest), else the connection lingers. Frees the exchange.
     void (*answered)(exchange *x, bool keep_alive);
+    // A backend has made the request a held stream of events. Takes the field over.
+    void (*held)(exchange *x, hold_field *h) = nullptr;
 };
 
 struct exchange {
@@ -66,13 +69,13 @@ struct exchange {
     handshake hello;               // of websocket and tunnel
     enum belfry_kind kind;
     plain_request plain;
-    ip client;    // behind trusted proxies
-    bool trusted; // the socket's peer is a trusted proxy: its X-Forwarded-* are passed on
-    bool secure;  // https at the client's end
-    bool waiting; // for host->resume
-    bool chained; // the first module's handshake was called: close is due
-    bool to_ask;  // a module wants the connect hook to be asked
-    bool asked;   // it was
+    ip client;      // behind trusted proxies
+    bool trusted;   // the socket's peer is a trusted proxy: its X-Forwarded-* are passed on
+    bool secure;    // https at the client's end
+    bool waiting;   // for host->resume
+    bool chained;   // the first module's handshake was called: close is due
+    bool to_ask;    // a module wants the connect hook to be asked
+    bool asked;     // it was
     bool client_js; // answered here, to everybody
     bool has_sticky;
     uint8_t sticky_size;

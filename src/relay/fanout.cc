@@ -55,11 +55,18 @@ static void delivery_end(delivery *d) {
         if (d->spare[form]) frame_unref_many(d->forms[form], d->spare[form]);
 }
 
+// The raw protocol has no words for what is no message.
+static bool speaks_json(uint8_t form) {
+    return form_is_json(form) || form == form_sse_json;
+}
+
 static inline void deliver_one(delivery *d, conn *c) {
     if (!c->open || (d->except_count && excepted(d, c))) return;
     frame *f = d->forms[c->form];
-    if (!f) [[unlikely]]
+    if (!f) [[unlikely]] {
+        if (d->what->what == message_member && !speaks_json(c->form)) return;
         f = take_form(d, c->form);
+    }
     if (!conn_deliver(c, f)) [[unlikely]]
         return;
     d->spare[c->form]--;
@@ -120,9 +127,9 @@ void fanout_deliver(shard *s, message *m) {
     close_doomed(s);
 }
 
-// Null for the raw protocol, which has no words for it.
+// Null for the raw protocol.
 static frame *gap_frame(shard *s, uint8_t form, view room, uint64_t hash) {
-    if (!form_is_json(form) && form != form_sse_json) return nullptr;
+    if (!speaks_json(form)) return nullptr;
     buffer_clear(&s->scratch);
     server_json_gap(&s->scratch, room);
     char header[10];

@@ -189,7 +189,7 @@ history_slice history_read(history *h, view room, uint64_t after, uint32_t limit
     if (!r) r = room_new(h, room, hash, now_ms);
     h->page.clear();
     uint64_t first = r->top.offset - r->count + 1; // of what is kept
-    uint64_t from = std::max(after + 1, first);
+    uint64_t from = std::max(std::min(after, r->top.offset) + 1, first);
     if (r->top.offset >= from && r->top.offset - from >= limit) from = r->top.offset - limit + 1;
     for (uint64_t offset = from; offset <= r->top.offset; offset++)
         h->page.push_back(kept_at(r, static_cast<uint32_t>(offset - first))->what);

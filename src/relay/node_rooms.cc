@@ -160,6 +160,7 @@ static void tell_gap(node *n, const node_room *r) {
 
 void node_missed(void *context, view room) {
     auto *n = static_cast<node *>(context);
+    presence_resync_room(n->presence, room);
     const node_room *r = node_room_find(n, room, hash_bytes(room));
     if (r && r->feed)
         feed_check(r->feed);

@@ -18,8 +18,7 @@ static bool is_refused(view parameters) {
     return false;
 }
 
-// By name alone: every client takes */*, and that is no wish for a stream.
-static bool accepts_events(const http1_request *q) {
+bool plain_request_wants_events(const http1_request *q) {
     for (uint32_t i = 0; i < q->field_count; i++) {
         if (!bytes_equal_nocase(q->fields[i].name, "Accept")) continue;
         view rest = q->fields[i].value, one;
@@ -44,7 +43,7 @@ plain_request plain_request_of(const struct route *r, const http1_request *q) {
     if (q->method == "GET" || q->method == "HEAD") {
         if (r->poll && uri_parameter(q->query, "transport") == "poll")
             return uri_parameter(q->query, "cursor").empty() ? plain_ask_session : plain_ask_poll;
-        return r->sse && accepts_events(q) ? plain_ask_events : plain_ask_none;
+        return r->sse && plain_request_wants_events(q) ? plain_ask_events : plain_ask_none;
     }
     if (q->method == "POST") return has_field(q, "Belfry-Connection") ? plain_ask_post : plain_ask_none;
     if (q->method == "OPTIONS" && has_field(q, "Access-Control-Request-Method")) return plain_ask_preflight;

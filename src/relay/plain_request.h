@@ -12,9 +12,12 @@
 
 namespace belfry {
 
+// Whether the client wants server-sent events: by their name alone, since every client takes */*.
+bool plain_request_wants_events(const http1_request *q);
 // plain_ask_none where it is none of these, or the route takes none of that kind. `q` is no Upgrade.
 plain_request plain_request_of(const struct route *r, const http1_request *q);
-// Of modules: sessions are opened by BELFRY_EVENTS, what comes for one later is BELFRY_CARRIED, a preflight BELFRY_HTTP.
+// Of modules: sessions are opened by BELFRY_EVENTS, what comes for one later is BELFRY_CARRIED, a preflight
+// BELFRY_HTTP.
 enum belfry_kind plain_request_kind(plain_request p);
 
 struct plain_objection {

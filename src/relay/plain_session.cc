@@ -3,6 +3,7 @@
 
 #include "base/hash.h"
 #include "proto/cursor.h"
+#include "proto/utf8.h"
 #include "relay/client.h"
 #include "relay/session.h"
 #include "relay/transport.h"
@@ -46,8 +47,8 @@ conn *plain_session_find(shard *s, carry_letter *l) {
     conn_id id;
     conn *c = nullptr;
     if (session_name_parse(l->session, &name) && conn_id_parse(name.conn, &id)) c = conn_find(s, id);
-    bool there = c && c->plain && transport_of(c) &&
-                 bytes_equal_constant_time(name.key, view(c->plain->key, plain_key_size));
+    bool there =
+        c && c->plain && transport_of(c) && bytes_equal_constant_time(name.key, view(c->plain->key, plain_key_size));
     if (!there) {
         carry_refuse(s, l, 404, "there is no such session");
         return nullptr;
@@ -78,22 +79,6 @@ static void refuse(conn *c, size_t index, int status, view why) {
     carry_refuse(c->on, l, status, why);
 }
 
-static void forget_old(conn *c) {
-    plain_session *p = c->plain;
-    for (size_t i = p->posts.size(); i-- > 0;)
-        if (now_of(c) - p->posts[i].since_ms > plain_post_ms && !(p->reading && i + 1 == p->posts.size()))
-            refuse(c, i, 504, "no answer in time");
-}
-
-void plain_session_post(conn *c, carry_letter *l) {
-    plain_session *p = c->plain;
-    if (c->close_sent) return carry_refuse(c->on, l, 404, "the session has ended");
-    if (p->posts.size() == plain_posts_max) forget_old(c);
-    if (p->posts.size() == plain_posts_max) return carry_refuse(c->on, l, 429, "too many messages wait for their answers");
-    p->posts.push_back({l, now_of(c), false, false, false, 0});
-    plain_session_run(c);
-}
-
 // Index of the one that the session looks at: of those given, the last.
 static size_t index_of_current(const plain_session *p) {
     size_t i = p->posts.size();
@@ -102,10 +87,32 @@ static size_t index_of_current(const plain_session *p) {
     return i - 1;
 }
 
+static void forget_old(conn *c) {
+    plain_session *p = c->plain;
+    for (size_t i = p->posts.size(); i-- > 0;)
+        if (now_of(c) - p->posts[i].since_ms > plain_post_ms && !(p->reading && i == index_of_current(p)))
+            refuse(c, i, 504, "no answer in time");
+}
+
+void plain_session_post(conn *c, carry_letter *l) {
+    plain_session *p = c->plain;
+    if (c->close_sent) return carry_refuse(c->on, l, 404, "the session has ended");
+    if (l->body->size > static_cast<uint64_t>(c->route->max_message)) // where the POST came to may allow more
+        return carry_refuse(c->on, l, 413, "the body is larger than max_message");
+    if (p->posts.size() == plain_posts_max) forget_old(c);
+    if (p->posts.size() == plain_posts_max)
+        return carry_refuse(c->on, l, 429, "too many messages wait for their answers");
+    p->posts.push_back({l, now_of(c), false, false, false, 0});
+    plain_session_run(c);
+}
+
 static void give(conn *c, size_t index) {
     plain_session *p = c->plain;
     frame *body = frame_ref(p->posts[index].letter->body);
-    uint8_t opcode = p->posts[index].letter->binary ? ws_binary : ws_text;
+    // Judged here, since the POST may have come to another route: every client of WebSocket that got bytes as text
+    // would have to end its connection (RFC 6455 section 8.1).
+    bool binary = c->session->form == form_raw && !utf8_valid(frame_view(body));
+    uint8_t opcode = binary ? ws_binary : ws_text;
     p->posts[index].given = p->reading = true;
     c->on->count.messages_in++;
     c->spoke_ms = now_of(c);

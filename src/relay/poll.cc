@@ -12,7 +12,7 @@
 
 namespace belfry {
 
-static constexpr uint64_t closing_ms = 5000; // for the last words to be fetched, and once more
+static constexpr uint64_t closing_ms = 3000; // for the last words to be fetched, and once more
 
 static uint64_t now_of(const conn *c) {
     return c->on->loop->clock.monotonic_ms;
@@ -140,7 +140,8 @@ void poll_asked(conn *c, carry_letter *l) {
         arm(c);
         return carry_reply(c->on, l, 200, frame_ref(p->last));
     }
-    if (l->sequence != p->sequence) return carry_refuse(c->on, l, 409, "cursor: is neither the last nor the one before");
+    if (l->sequence != p->sequence)
+        return carry_refuse(c->on, l, 409, "cursor: is neither the last nor the one before");
     if (p->last) frame_unref(p->last);
     p->last = nullptr;
     if (!c->close_sent || c->outq.count) return wait_for_more(c, l);
@@ -201,8 +202,7 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
-const conn_phase poll_phase = {"poll",  bytes,      eof,      deadline,         closed,
-                               nullptr, &transport, flushing, plain_session_run};
+const conn_phase poll_phase = {"poll", bytes, eof, deadline, closed, nullptr, &transport, flushing, plain_session_run};
 
 void poll_open(conn *c) {
     plain_session *p = c->plain;

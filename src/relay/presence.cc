@@ -370,9 +370,7 @@ void presence_turn(presence *p, uint64_t now_ms) {
     presence_answer_waiting(p, now_ms);
 }
 
-static void write_again(table_node *t, void *context) {
-    auto *p = static_cast<presence *>(context);
-    presence_room *r = BELFRY_CONTAINER_OF(t, presence_room, node);
+static void write_again(presence *p, presence_room *r) {
     r->known = false;
     for (link *at = r->entries.next; at != &r->entries; at = at->next) {
         presence_entry *e = BELFRY_CONTAINER_OF(at, presence_entry, sibling);
@@ -387,9 +385,18 @@ static void tell_again(table_node *t, void *) {
 }
 
 void presence_resync(presence *p, bool taken_for_lost) {
-    table_each(&p->rooms, write_again, p);
+    table_each(
+        &p->rooms,
+        [](table_node *t, void *context) {
+            write_again(static_cast<presence *>(context), BELFRY_CONTAINER_OF(t, presence_room, node));
+        },
+        p);
     if (taken_for_lost) table_each(&p->entries, tell_again, nullptr);
     if (p->store->ops->resync) p->store->ops->resync(p->store);
+}
+
+void presence_resync_room(presence *p, view room) {
+    if (presence_room *r = find_room(p, room)) write_again(p, r);
 }
 
 void presence_stop(presence *p) {

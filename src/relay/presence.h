@@ -81,6 +81,8 @@ void presence_turn(presence *p, uint64_t now_ms);
 // Redis may have lost what was written: all of it is written again. `taken_for_lost`: another node has told the rooms
 // that our members are gone.
 void presence_resync(presence *p, bool taken_for_lost);
+// The same where it is about one room: its slot of a cluster has another primary.
+void presence_resync_room(presence *p, view room);
 // The node ends: nothing is held back any more.
 void presence_stop(presence *p);
 // Nothing is left to be written.

@@ -242,10 +242,19 @@ static void on_rooms(redis *, const redis_value *reply, void *context, uint64_t)
     w->entries_cursor = "0";
 }
 
+// On to the room's held ones, then to the next room.
+static void end_part(node_walk *w) {
+    w->entries_cursor = "0";
+    if (w->held) w->rooms.pop_back();
+    w->held = !w->held;
+}
+
 static void on_entries(redis *, const redis_value *reply, void *context, uint64_t) {
     auto *s = static_cast<presence_redis *>(context);
     node_walk *w = &s->walks.front();
     const redis_value *pairs = scanned(s, reply, &w->entries_cursor);
+    if (!pairs && reply && reply->type == redis_type::error && reply->text.starts_with("WRONGTYPE"))
+        return end_part(w); // somebody else's key: it must not keep what is behind it
     if (!pairs) return;
     for (size_t i = 0; i + 1 < pairs->count; i += 2) {
         const redis_value *conn = &pairs->elements[i], *value = conn + 1;
@@ -255,9 +264,7 @@ static void on_entries(redis *, const redis_value *reply, void *context, uint64_
         if (value->type == redis_type::text && !read_value(s, value->text, &m)) m = {};
         presence_found(s->head.of, w->rooms.back(), conn->text, m.user, m.info, w->held, w->node != s->own);
     }
-    if (w->entries_cursor != "0") return;
-    if (w->held) w->rooms.pop_back();
-    w->held = !w->held;
+    if (w->entries_cursor == "0") end_part(w);
 }
 
 static bool ask_rooms(presence_redis *s, const node_walk *w) {

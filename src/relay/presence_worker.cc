@@ -3,40 +3,28 @@
 
 #include "base/frame.h"
 #include "relay/client.h"
-#include "relay/room.h"
+#include "relay/shard.h"
 
 namespace belfry {
-
-static bool has_presence(const membership *m) {
-    return m->in->rule && m->in->rule->presence;
-}
 
 template <typename T> static void send(shard *s, T *l) {
     s->outbox_bytes.fetch_add(presence_charge(l), std::memory_order_relaxed);
     mailbox_send(&s->outbox, &l->head);
 }
 
-void presence_entered(const membership *m) {
-    if (!has_presence(m)) return;
-    const conn *c = m->who;
+void presence_entered(const conn *c, const room_rule *rule, view room) {
+    if (!rule || !rule->presence) return;
     view info = c->client ? view(c->client->info) : view();
     send(c->on, new member_letter{{letter_type::entered, c->on->index},
                                   conn_id_of(c),
-                                  std::string(room_name(m->in)),
+                                  std::string(room),
                                   std::string(client_user(c)),
                                   std::string(info)});
 }
 
-void presence_exited(const membership *m) {
-    if (!has_presence(m)) return;
-    const conn *c = m->who;
-    send(c->on,
-         new member_letter{{letter_type::exited, c->on->index}, conn_id_of(c), std::string(room_name(m->in)), {}, {}});
-}
-
-void presence_info_changed(const conn *c) {
-    for (const membership *m = c->rooms; m; m = m->next)
-        if (m->member) presence_entered(m);
+void presence_exited(const conn *c, const room_rule *rule, view room) {
+    if (!rule || !rule->presence) return;
+    send(c->on, new member_letter{{letter_type::exited, c->on->index}, conn_id_of(c), std::string(room), {}, {}});
 }
 
 void presence_ask_members(const conn *c, view room, int64_t request_id) {

@@ -7,13 +7,12 @@
 namespace belfry {
 
 struct conn;
-struct membership;
+struct room_rule;
 
-// The connection has become a member; it stops being one. Nothing where the room has no presence.
-void presence_entered(const membership *m);
-void presence_exited(const membership *m);
-// What is known of this client has changed.
-void presence_info_changed(const conn *c);
+// The connection has become a member, or what is known of its client has changed; it stops being one. Nothing where the
+// room's rule (may be null) has no presence.
+void presence_entered(const conn *c, const room_rule *rule, view room);
+void presence_exited(const conn *c, const room_rule *rule, view room);
 // Asks the node; session_json answers the client when the letter is back.
 void presence_ask_members(const conn *c, view room, int64_t request_id);
 

@@ -60,6 +60,8 @@ void proxy_answer_head(proxying *p, const http1_response *r) {
                     p->answer != http1_body_kind::until_close && !c->on->draining;
     c->on->count.edge.answers[r->status / 100]++;
     p->publish = publish_field_new(c, r, from != http1_body_kind::none);
+    if (p->in_done) p->hold = hold_field_new(p->x, r);
+    if (p->hold) return; // the client gets another head, once all of this is here
     buffer_clear(&c->on->scratch);
     write_head(p, r, &c->on->scratch);
     p->head_out = true;
@@ -76,6 +78,7 @@ void proxy_answer_body(proxying *p, view data) {
     }
     if (p->publish) publish_field_body(c, p->publish, data);
     c->on->count.edge.response_bytes += data.size();
+    if (p->hold) return hold_field_body(c, p->hold, data);
     p->out_bytes += pieces[0].size() + data.size() + pieces[2].size();
     if (!proxying_to_client(c, pieces, 3)) return proxying_reset(c);
     if (conn_queued(c) <= proxy_high_water || p->paused) return;
@@ -92,9 +95,20 @@ static void hand_back(proxying *p) {
     x->events->answered(x, keep_alive);
 }
 
+static void hold(proxying *p) {
+    exchange *x = p->x;
+    hold_field *h = p->hold;
+    p->hold = nullptr;
+    x->proxy = nullptr;
+    if (p->publish) publish_field_end(p->on, p->publish);
+    proxying_free(p);
+    x->events->held(x, h);
+}
+
 void proxy_answer_end(proxying *p, view trailers) {
     conn *c = p->on;
     p->over = true;
+    if (p->hold) return hold(p);
     if (p->answer == http1_body_kind::chunked) {
         buffer_clear(&c->on->scratch);
         http1_write_last_chunk(trailers, &c->on->scratch);

@@ -14,6 +14,7 @@ void proxying_free(proxying *p) {
     buffer_free(&p->kept);
     ws_boundary_free(&p->boundary);
     if (p->publish) publish_field_free(p->publish);
+    if (p->hold) hold_field_free(p->hold);
     delete p;
 }
 

@@ -9,6 +9,7 @@
 #include "proto/http1_body.h"
 #include "proto/wsboundary.h"
 #include "relay/exchange.h"
+#include "relay/hold_field.h"
 #include "relay/publish_field.h"
 #include "relay/upstream.h"
 
@@ -53,6 +54,7 @@ struct proxying {
     uint64_t seen_written;  // of them, written when last looked at
     uint64_t progress_ms;   // monotonic: when that grew
     publish_field *publish; // owned; null: the answer is no publish
+    hold_field *hold;       // owned; null: the answer is no held stream
 
     // The tunnel.
     ws_boundary boundary; // owned: of the backend's frames

@@ -6,7 +6,7 @@
 
 namespace belfry {
 
-enum class redis_script : uint8_t { history, presence, publish, renew, count };
+enum class redis_script : uint8_t { consumers, history, presence, publish, renew, count };
 
 // The script's text, NUL-terminated too. Static.
 view redis_script_text(redis_script script);

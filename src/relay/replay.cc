@@ -14,11 +14,17 @@ static frame *form_of(conn *c, message *m) {
     return message_form(m, static_cast<wire_form>(c->form), s->reader, &s->scratch, s->packer);
 }
 
+// Above half of its queue, on_slow = latest puts messages into the place of others.
+uint64_t replay_room(const conn *c) {
+    uint64_t most = c->route->on_slow == slow_latest ? c->send_queue / 2 : c->send_queue;
+    return most > conn_queued(c) ? most - conn_queued(c) : 0;
+}
+
 bool replay_fits(conn *c, const join_answer_letter *a) {
-    uint64_t charge = conn_queued(c) + answer_room;
+    uint64_t room = replay_room(c), charge = answer_room;
     for (message *m : a->replay) {
         charge += conn_charge(form_of(c, m));
-        if (charge > c->limit) return false;
+        if (charge > room) return false;
     }
     return true;
 }

@@ -7,6 +7,8 @@ namespace belfry {
 
 struct conn;
 
+// Bytes of frames that the connection's queue takes now without a loss.
+[[nodiscard]] uint64_t replay_room(const conn *c);
 // True where the connection's queue can take it all now, beside the answer to the join. Makes the messages' forms.
 [[nodiscard]] bool replay_fits(conn *c, const join_answer_letter *a);
 // Queues it; after replay_fits.

@@ -6,6 +6,7 @@
 #include "relay/conn.h"
 #include "relay/notify.h"
 #include "relay/presence_worker.h"
+#include "relay/replay.h"
 #include "relay/shard.h"
 
 #include <new>
@@ -93,7 +94,7 @@ void room_admit(membership *m) {
         return;
     }
     notify_event(m->who, notify_joined, room_name(r), 0);
-    presence_entered(m);
+    presence_entered(m->who, r->rule, room_name(r));
 }
 
 static void take_from_members(membership *m) {
@@ -113,9 +114,12 @@ bool room_ask_since(shard *s, membership *m, const struct position *since) {
         m->in->waiting++;
     }
     m->ask = ++s->next_serial;
-    uint64_t room_for = m->who->limit > conn_queued(m->who) ? m->who->limit - conn_queued(m->who) : 0;
-    auto *l = new join_ask_letter{{letter_type::join_ask, s->index}, conn_id_of(m->who), m->ask, room_for,
-                                  std::string(room_name(m->in)), *since};
+    auto *l = new join_ask_letter{{letter_type::join_ask, s->index},
+                                  conn_id_of(m->who),
+                                  m->ask,
+                                  replay_room(m->who),
+                                  std::string(room_name(m->in)),
+                                  *since};
     s->outbox_bytes.fetch_add(letter_charge, std::memory_order_relaxed);
     mailbox_send(&s->outbox, &l->head);
     return true;
@@ -126,7 +130,7 @@ void room_leave(shard *s, membership *m) {
     conn *c = m->who;
     if (membership_counts(m)) {
         notify_event(c, notify_left, room_name(r), 0);
-        presence_exited(m);
+        presence_exited(c, r->rule, room_name(r));
     }
     if (m->member) {
         take_from_members(m);
@@ -142,6 +146,11 @@ void room_leave(shard *s, membership *m) {
     s->membership_count--;
     slab_put(&s->membership_slab, m);
     drop_if_empty(s, r);
+}
+
+void room_info_changed(const conn *c) {
+    for (const membership *m = c->rooms; m; m = m->next)
+        if (membership_counts(m)) presence_entered(c, m->in->rule, room_name(m->in));
 }
 
 uint32_t room_counted(const conn *c) {

@@ -67,6 +67,8 @@ join_result room_join(shard *s, conn *c, view name, membership **out);
 void room_leave(shard *s, membership *m);
 // The connection's membership of that name, or null.
 membership *room_membership(const conn *c, view name);
+// What is known of this client has changed: presence hears of it.
+void room_info_changed(const conn *c);
 // How many of its rooms count for max_rooms: all but Belfry's own.
 uint32_t room_counted(const conn *c);
 // Takes the connection out of all its rooms (a conn_phase's `closed`).

@@ -1,5 +1,5 @@
-// What a WebSocket connection speaks: JSON objects or raw messages. Two tables of functions (session_json.cc,
-// session_raw.cc) that admission picks and websocket calls. Owner's thread.
+// What a session speaks, whatever its transport (transport.h): JSON objects or raw messages. Two tables of functions
+// (session_json.cc, session_raw.cc) that admission picks and the transports call. Owner's thread.
 #pragma once
 
 #include "relay/conn.h"
@@ -21,10 +21,10 @@ struct session_ops {
                     const char *why); // a waiting join came to nothing; the membership goes after it
     // What a waiting join has asked for (room_ask_since) is there: it is to be admitted, and then gets the replay.
     void (*recovered)(conn *c, membership *m, const join_answer_letter *a);
-    void (*published)(conn *c, const answer_letter *a);       // the node's answer to a publish with an id
-    void (*removed)(conn *c, view room, const char *reason);  // taken out of a room by the backend
+    void (*published)(conn *c, const answer_letter *a);      // the node's answer to a publish with an id
+    void (*removed)(conn *c, view room, const char *reason); // taken out of a room by the backend
     void (*bye)(conn *c, uint16_t code, view reason, bool reconnect, uint64_t after_ms); // before a Close that we begin
-    void (*rejoin)(conn *c, const plain_rejoin *r); // as a join that names `since`, without an id
+    void (*rejoin)(conn *c, const plain_rejoin *r) = nullptr; // as a join that names `since`, without an id
 };
 
 extern const session_ops session_json;

@@ -5,7 +5,7 @@
 #include "relay/expiry.h"
 #include "relay/hook.h"
 #include "relay/plain_session.h"
-#include "relay/presence_worker.h"
+#include "relay/room.h"
 #include "relay/session_edge.h"
 #include "relay/session_json_members.h"
 #include "relay/session_json_rooms.h"
@@ -56,7 +56,7 @@ static void on_auth(conn *c, const client_request *q) {
         return refuse(c, q, v.status ? v.status : 401, "auth: " + std::string(v.reason));
     }
     expiry_renewed(c);
-    presence_info_changed(c);
+    room_info_changed(c);
     if (!q->has_id) return;
     server_json_ok_expires(json_fresh(c), q->id, expiry_left(c));
     json_answer(c, true, q->id);
@@ -182,7 +182,7 @@ static void bye(conn *c, uint16_t code, view reason, bool reconnect, uint64_t af
     json_say(c);
 }
 
-const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, json_joined,
-                                  json_refused,     json_recovered, published, removed, bye, json_rejoin};
+const session_ops session_json = {"belfry.v1.json", form_json, opened,  message, json_joined, json_refused,
+                                  json_recovered,   published, removed, bye,     json_rejoin};
 
 } // namespace belfry

@@ -12,7 +12,7 @@ namespace belfry {
 void json_members(conn *c, const client_request *q) {
     const membership *m = room_membership(c, q->room);
     if (!q->has_id) return json_error(c, false, 0, 400, "members: \"id\" is missing");
-    if (!m || !m->member)
+    if (!m || !membership_counts(m))
         return json_error(c, true, q->id, 403, json_about("members: only members may ask who is in", q->room));
     if (!m->in->rule || !m->in->rule->presence)
         return json_error(c, true, q->id, 404, json_about("members: presence is off for", q->room));

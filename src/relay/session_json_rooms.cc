@@ -5,8 +5,8 @@
 #include "proto/server_json.h"
 #include "relay/hook.h"
 #include "relay/plain_session.h"
-#include "relay/presence_worker.h"
 #include "relay/replay.h"
+#include "relay/room.h"
 #include "relay/session_edge.h"
 #include "relay/session_json_words.h"
 
@@ -121,7 +121,7 @@ static void take_info(conn *c, view more) {
     client *who = client_of(c);
     if (hook_merge_info(c->on->reader, who->info, more, &merged)) who->info = buffer_view(&merged);
     buffer_free(&merged);
-    presence_info_changed(c);
+    room_info_changed(c);
 }
 
 static void join_done(hook_call *h, const hook_outcome *o) {

@@ -10,7 +10,8 @@ namespace belfry {
 // The thread's scratch buffer, empty: to be filled with one object by proto/server_json.h, then sent by json_say.
 buffer *json_fresh(conn *c);
 void json_say(conn *c);
-// The same for the answer to what the client asked: where a request of its own waits for it (transport.h), it goes there.
+// The same for the answer to what the client asked: where a request of its own waits for it (transport.h), it goes
+// there.
 void json_answer(conn *c, bool has_id, int64_t id);
 void json_error(conn *c, bool has_id, int64_t id, int code, view text);
 // Nothing where the client wants no answer.

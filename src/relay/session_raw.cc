@@ -111,7 +111,7 @@ static void rejoin(conn *c, const plain_rejoin *r) {
     if (!room_ask_since(c->on, m, &r->since) && result == join_result::joined) room_admit(m);
 }
 
-const session_ops session_raw = {"belfry.v1.raw", form_raw, opened, message, joined, refused, recovered, published, removed, bye,
-                                 rejoin};
+const session_ops session_raw = {"belfry.v1.raw", form_raw,  opened,  message, joined, refused,
+                                 recovered,       published, removed, bye,     rejoin};
 
 } // namespace belfry

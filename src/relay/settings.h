@@ -103,13 +103,13 @@ struct route {
 // [room PATTERN]
 struct room_rule {
     std::string pattern;
-    int32_t join;        // room_right
-    int32_t publish;     // room_right
-    int64_t max_members; // on this node's threads, each; 0: no bound
-    int64_t history;     // messages that are kept; 0: none
-    int64_t history_ttl; // ms after the last of them
-    bool presence;       // who is in it can be asked for
-    bool announce;       // who comes and goes is told to it; implies presence
+    int32_t join;            // room_right
+    int32_t publish;         // room_right
+    int64_t max_members;     // on this node's threads, each; 0: no bound
+    int64_t history = 0;     // messages that are kept; 0: none
+    int64_t history_ttl = 0; // ms after the last of them
+    bool presence = false;   // who is in it can be asked for
+    bool announce = false;   // who comes and goes is told to it; implies presence
     module_scopes scopes = {};
 };
 

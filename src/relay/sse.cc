@@ -192,8 +192,7 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
-const conn_phase sse_phase = {"sse",    bytes,   eof, deadline, closed, nullptr, &transport, flushing,
-                              plain_session_run};
+const conn_phase sse_phase = {"sse", bytes, eof, deadline, closed, nullptr, &transport, flushing, plain_session_run};
 
 // A reader that is gone without a word answers no comment: the kernel counts what it does not acknowledge.
 static void bound_silence(const conn *c) {

@@ -208,9 +208,8 @@ export class Belfry {
             from.end?.();
             clearTimeout(renewal);
             requests.forEach(({sent, finish}) => (sent || !reconnect) && finish(isLost()));
-            // What has worked gets more chances: it is rather the server that is away. So it is, for certain, where a
-            // request gets no answer at all (no code).
-            if (opened || !code) {
+            // What has worked gets more chances: it is rather the server that is away.
+            if (opened) {
                 failures = 0;
                 at = Math.max(best, 0);
             } else if (++failures >= (at == best ? 5 : 2)) {

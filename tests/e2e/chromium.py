@@ -48,11 +48,15 @@ def browser(tmp_path_factory):
 
 
 def leave_pages(browser, url="about:blank"):
-    """One window with that page is left, and no connection: a browser keeps some for later requests, and opens some that it
+    """A new window with that page is left, and no connection: a browser keeps some for later requests, and opens some that it
     never uses."""
-    while len(browser.window_handles) > 1:
-        browser.close()
-        browser.switch_to.window(browser.window_handles[0])
+    browser.switch_to.new_window("window")
+    kept = browser.current_window_handle
+    for handle in browser.window_handles:
+        if handle != kept:
+            browser.switch_to.window(handle)
+            browser.close()
+    browser.switch_to.window(kept)
     browser.get(url)
     browser.delete_all_cookies()  # of this page's host, whatever the port: the next test logs in anew
     browser.get("chrome://net-internals/#sockets")

@@ -1,7 +1,7 @@
 """Fixtures of the end-to-end tests: daemons that are checked after every test, certificates, a Redis.
 
 Run with BELFRY_BUILD naming the build directory: BELFRY_BUILD=. python3 -m pytest tests/e2e
-Tests marked `load` are heavy: leave them out with -m "not load".
+Tests marked `load` or `survival` are heavy: leave them out with -m "not load and not survival".
 """
 
 import contextlib
@@ -36,6 +36,7 @@ PUBLIC_LISTENER = "\n[listener public]\nlisten = 127.0.0.1:0\n\n"
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "load: heavy; many connections or long running")
+    config.addinivalue_line("markers", "survival: long, since it waits for what dies to be noticed; several at once")
     build = os.environ.get("BELFRY_BUILD")
     if not build or not (Path(build) / "belfry").exists():
         raise pytest.UsageError("BELFRY_BUILD must name a directory that holds belfry and belfryctl")

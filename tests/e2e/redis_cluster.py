@@ -38,7 +38,6 @@ class Cluster:
             options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"]
             options += ["--cluster-port", str(free_port()), "--repl-diskless-sync-delay", "0"]
             self.servers.append(RedisServer(place, options=options))
-        self.helpers = []
 
     def start(self):
         for server in self.servers:
@@ -86,6 +85,13 @@ class Cluster:
 
     def primaries(self):
         return sorted(set(self.owners().values()))
+
+    def replica_of(self, port):
+        """The port of a primary's replica that is up to date."""
+        for _, _, primary, *replicas in self.call(port, "CLUSTER", "SLOTS"):
+            if primary[1] == port and replicas:
+                return replicas[0][1]
+        raise AssertionError(f"no replica of {port}")
 
     def server(self, port):
         return next(server for server in self.servers if server.port == port)

@@ -53,7 +53,8 @@ class Reader:
         self.last_id = last_id
         self.stream.send(request("GET", target, fields=fields))
         self.head = self.stream.read_head()
-        if self.head.status != 200:
+        framed = self.head.get("Content-Length") or self.head.get("Transfer-Encoding")
+        if framed or self.head.status != 200:  # no stream of events
             self.stream.read_body(self.head, until_close=True)
 
     def block(self):

@@ -214,7 +214,7 @@ class Fleet:
 class Reporter(threading.Thread):
     """Publishes number after number to all rooms over the control API of any server that lives, each until it is accepted."""
 
-    def __init__(self, servers, rooms, pause=0.2):
+    def __init__(self, servers, rooms, pause=0.5):
         super().__init__(daemon=True)
         self.servers, self.rooms, self.pause = list(servers), rooms, pause
         self.number = 0  # the last one that is accepted in all rooms

@@ -251,7 +251,7 @@ def test_echo_of_text_and_binary(server, browser, scheme, size):
         "code": 4001,
         "reason": "",  # the code is echoed, the reason need not be (RFC 6455 section 5.5.1)
         "clean": True,
-        "extensions": "permessage-deflate",
+        "extensions": "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
     }
 
 

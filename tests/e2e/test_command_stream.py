@@ -7,7 +7,7 @@ import time
 import pytest
 
 from belfry import wait_until
-from test_redis_history import CONFIG, join
+from test_redis_history import CONFIG, SCRIPT, join
 
 STREAM, GROUP = "belfry:commands", "belfry"
 TAKEN_OVER = 30  # seconds: 15 s without an acknowledgement, a look every 5 s, and a slow machine
@@ -37,9 +37,9 @@ def counts(nodes, name):
     return [node.status()["command_stream"][name] for node in nodes]
 
 
-def wait_group(call):
-    """Both nodes read it."""
-    wait_until(lambda: call("EXISTS", STREAM) and len(call("XINFO", "CONSUMERS", STREAM, GROUP)) == 2, "no consumers")
+def wait_group(call, readers=2):
+    """Both nodes wait for commands."""
+    wait_until(lambda: f"blocked_clients:{readers}\r" in call("INFO", "clients").decode(), "nobody waits for commands")
 
 
 def wait_empty(call, seconds=10):
@@ -172,13 +172,28 @@ def test_a_killed_node_is_replaced(nodes, call):
 def test_what_fails_is_tried_again(nodes, call):
     """Redis does not take the message: it is kept until it does."""
     wait_group(call)
-    call("SET", "belfry:history:{kept:1}", "not a stream")
+    call("SET", "belfry:history:meta:{kept:1}", "no hash")
     add(call, publish("kept:1", "late"))
     wait_until(lambda: sum(counts(nodes, "again")) == 1, "it was not refused")
     assert call("XLEN", STREAM) == 1
-    call("DEL", "belfry:history:{kept:1}")
+    call("DEL", "belfry:history:meta:{kept:1}")
     wait_empty(call, TAKEN_OVER)
     assert sum(counts(nodes, "done")) == 1 and sum(counts(nodes, "claimed")) == 1
+
+
+def test_consumers_of_nodes_that_are_no_more(start, redis, call):
+    """Those without commands are forgotten, the others kept until theirs are taken over."""
+    call("XGROUP", "CREATE", STREAM, GROUP, "0", "MKSTREAM")
+    call("XGROUP", "CREATECONSUMER", STREAM, GROUP, "young")
+    idle(call, add(call, publish("kept:1", 1)), 1)
+    script = (SCRIPT.parent / "consumers.lua").read_text()
+    assert call("EVAL", script, 1, STREAM, GROUP, 600000) == 0
+    assert call("EVAL", script, 1, STREAM, GROUP, 0) == 1
+    assert [consumer[1] for consumer in call("XINFO", "CONSUMERS", STREAM, GROUP)] == [b"dead"]
+    node = start(CONFIG.format(url=redis.url))
+    wait_group(call, 1)
+    wait_until(lambda: counts([node], "done") == [1], "not taken over", 20)
+    assert "cmdstat_xinfo|consumers" in call("INFO", "commandstats").decode()  # the node looks after them, too
 
 
 def test_turned_off(start, redis, call):

@@ -52,12 +52,23 @@ def broker(request):
     if request.param == "memory":
         return "\n[broker]\ntype = memory\n"
     redis = request.getfixturevalue("redis")
-    return f"\n[broker]\ntype = redis\nurl = {redis.url()}\n"
+    return f"\n[broker]\ntype = redis\nurl = {redis.url}\n"
+
+
+def ready(server):
+    return server.control("GET", "/readyz").status == 200
+
+
+def begin(start, text):
+    """A daemon that has found its broker."""
+    server = start(text)
+    wait_until(lambda: ready(server), "the broker is out of reach")
+    return server
 
 
 @pytest.fixture
 def server(start, broker):
-    return start(config(broker))
+    return begin(start, config(broker))
 
 
 def ask(client, **request):
@@ -277,7 +288,7 @@ def test_two_rooms_recover_apart(server):
 
 
 def test_replay_that_does_not_fit_the_queue(start, broker):
-    server = start(config(broker, "send_queue = 6k\nmax_message = 1k") + "max_message = 2k\n")
+    server = begin(start, config(broker, "send_queue = 6k\nmax_message = 1k") + "max_message = 2k\n")
     for _ in range(9):
         result = publish(server, "log:1", "x" * 1000)
     client = open_json(server)
@@ -292,7 +303,7 @@ def test_replay_that_does_not_fit_the_queue(start, broker):
 def test_join_hook_and_since(start, broker):
     with HookBackend(join={"info": {"name": "Ada"}}) as backend:
         rooms = "[room log:*]\njoin = backend\npublish = members\nhistory = 10\n"
-        server = start(hook_config(backend, route="connect_hook = always\n", more=rooms) + broker)
+        server = begin(start, hook_config(backend, route="connect_hook = always\n", more=rooms) + broker)
         result = fill(server, "log:1", 4)
         client = open_json(server, "/ws")
         assert join(client, "log:1", place(result, 2))["replayed"] == 2
@@ -327,7 +338,7 @@ class Publisher(threading.Thread):
 def test_live_messages_during_replays(start, broker):
     """50 clients join with `since` while messages come as fast as they can: each gets every one once, in order."""
     rooms = config(broker).replace("history = 100", "history = 100000")
-    server = start(rooms)
+    server = begin(start, rooms)
     before = fill(server, "log:fast", 50)
     publisher = Publisher(server, "log:fast")
     publisher.start()
@@ -366,6 +377,64 @@ def test_clients_that_publish_and_rejoin(server):
         assert got == expected and [offset for offset, _ in got] == list(range(1, 41))
 
 
+# Redis comes back.
+
+
+def on_redis(start, redis):
+    return begin(start, config(f"\n[broker]\ntype = redis\nurl = {redis.url}\n"))
+
+
+def test_redis_comes_back_with_all_of_it(start, redis):
+    """No gap for who has missed nothing; who joined while nothing was known of the room is told."""
+    server = on_redis(start, redis)
+    client = open_json(server)
+    joined = join(client, "log:1")
+    fill(server, "log:1", 3)
+    assert receive_messages(client, 3) == [(1, 1), (2, 2), (3, 3)]
+    redis.client().call("SAVE")
+    redis.kill()
+    wait_until(lambda: not ready(server), "the broker stays ready")
+    waiting = open_json(server)
+    assert join(waiting, "log:1", place(joined, 2))["replayed"] == 1  # from the node's own copy
+    assert receive_messages(waiting, 1) == [(3, 3)]
+    unknown = open_json(server)
+    assert join(unknown, "log:2", place(joined, 2)) == {"type": "ok", "id": 1, "room": "log:2", "recovered": False}
+    redis.start()
+    wait_until(lambda: ready(server), "the broker does not come back")
+    assert unknown.receive_json() == {"type": "gap", "room": "log:2"}
+    assert publish(server, "log:1", 4) == {"epoch": joined["epoch"], "offset": 4, "receivers": 2}
+    assert receive_messages(client, 1) == receive_messages(waiting, 1) == [(4, 4)]
+    back = open_json(server)
+    assert join(back, "log:1", place(joined, 1))["replayed"] == 3
+
+
+def test_redis_comes_back_older_than_it_was(start, redis):
+    """After a fail-over, say: offsets would be given out again, so the room begins a new epoch and its members are told."""
+    server = on_redis(start, redis)
+    client = open_json(server)
+    joined = join(client, "log:1")
+    fill(server, "log:1", 5)
+    redis.client().call("SAVE")
+    fill(server, "log:1", 3, first=6)
+    assert [offset for offset, _ in receive_messages(client, 8)] == list(range(1, 9))
+    redis.kill()
+    wait_until(lambda: not ready(server), "the broker stays ready")
+    redis.start()
+    assert client.receive_json() == {"type": "gap", "room": "log:1"}
+    wait_until(lambda: ready(server), "the broker does not come back")
+    result = wait_until(lambda: moved(server, joined), "the epoch stays")
+    said = [client.receive_json()]
+    while said[-1].get("epoch") != result["epoch"]:
+        said.append(client.receive_json())
+    back = open_json(server)
+    assert join(back, "log:1", place(joined, 5))["recovered"] is False
+
+
+def moved(server, joined):
+    result = publish(server, "log:1", "new")
+    return result if result["epoch"] != joined["epoch"] else None
+
+
 # What lasts, and for how long.
 
 
@@ -388,7 +457,7 @@ def test_history_ends_after_its_time(server):
 
 
 def test_budget_takes_the_oldest_of_the_quietest_room(start):
-    server = start(config("\n[broker]\ntype = memory\nhistory_memory = 64k\n"))
+    server = begin(start, config("\n[broker]\ntype = memory\nhistory_memory = 64k\n"))
     quiet = [publish(server, "log:quiet", "q" * 1000) for _ in range(5)][-1]
     for i in range(100):
         busy = publish(server, "log:busy", "x" * 1000)
@@ -450,7 +519,7 @@ def test_id_of_several_rooms(server):
 def test_id_in_a_hook_answer(start, broker):
     with HookBackend() as backend:
         rooms = "[room log:*]\njoin = anyone\npublish = members\nhistory = 10\n"
-        server = start(hook_config(backend, route="connect_hook = always\n", more=rooms) + broker)
+        server = begin(start, hook_config(backend, route="connect_hook = always\n", more=rooms) + broker)
         backend.answers["call"] = {
             "data": 1, "commands": [{"op": "publish", "room": "log:1", "data": "once", "id": "payment-1"}],
         }  # fmt: skip

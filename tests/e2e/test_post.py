@@ -249,9 +249,9 @@ def test_calls_and_hooks_answer_the_post(start, backend):
     backend.answers["join"] = {"error": {"code": 403, "message": "not you"}}
     status, answer = say(carrier, reader, {"type": "join", "id": 2, "room": "ask:1"})
     assert status == 403 and answer["message"] == "not you"
-    backend.answers["call"] = {"error": {"code": 1234, "message": "odd"}}
+    backend.answers["call"] = {"error": {"code": 451, "message": "odd"}}
     status, answer = say(carrier, reader, {"type": "call", "id": 3, "method": "m"})
-    assert status == 400 and answer["code"] == 1234
+    assert status == 451 and answer["code"] == 451
     reader.drop()
     carrier.drop()
 

@@ -189,7 +189,7 @@ def test_raw_members_are_listed_and_told_nothing(start):
 def test_a_thousand_are_listed_and_all_counted(start):
     server = start(
         "[belfry]\nworkers = 2\nmax_connections = 2000\n[route /json]\nsend_queue = 1m\n[room quiet:*]\njoin = anyone\n"
-        "presence = yes\n[route /small]\nsend_queue = 4k\n"
+        "presence = yes\n[route /small]\nsend_queue = 4k\nmax_message = 1k\n[broker]\nmax_message = 2k\n"
     )
     clients = [server.open("/json") for _ in range(1005)]
     for client in clients:
@@ -248,7 +248,7 @@ def test_nothing_is_left_in_redis(start, backend, redis):
     session(server, "", "quiet:1")
     client = redis.client()
     wait_until(lambda: client.call("EXISTS", "belfry:member:{loud:1}"), "it is not there")
-    assert client.call("HGET", "belfry:member:{loud:1}", a.id) == b'{"user":"56","info":{"name":"56"}}'
+    assert client.call("HGET", "belfry:member:{loud:1}", a.id) == b'{"user":"56","info":{"name": "56"}}'
     assert client.call("HGETALL", "belfry:member:users:{loud:1}") == [b"56", b"1"]
     server.close_clients()
     wait_until(lambda: not client.call("KEYS", "belfry:member:*"), lambda: client.call("KEYS", "*"))

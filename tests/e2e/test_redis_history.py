@@ -131,7 +131,7 @@ def test_many_joiners_are_one_read(nodes):
     epoch = publish(a, "kept:1", 1)["epoch"]
     for n in range(2, 21):
         publish(a, "kept:1", n)
-    clients = [b.open_json("/json") for _ in range(200)]
+    clients = [b.open_json("/json") for _ in range(1000)]
     request = {"type": "join", "id": 1, "room": "kept:1", "since": {"epoch": epoch, "offset": 10}}
     for client in clients:
         client.send_json(request)

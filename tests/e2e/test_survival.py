@@ -13,7 +13,7 @@ from belfry import wait_until
 from redis_server import RedisServer
 from survivors import Fleet, Reporter
 
-pytestmark = pytest.mark.load
+pytestmark = pytest.mark.survival
 CLIENTS, ROOMS = 1000, 50
 ROUTE = """
 [belfry]
@@ -195,9 +195,9 @@ def test_a_room_that_comes_back_at_once(start, durable_redis):
     """A thousand clients of one room reconnect with `since`: at most two reads of the history from Redis a node."""
     victim, other = two_nodes(start, broker(durable_redis.url))
     with Fleet([victim.address()], CLIENTS, 1) as fleet:
-        reporter = Reporter([other], 1, pause=0.05)
+        reporter = Reporter([other], 1)
         reporter.start()
-        reporter.wait_numbers(20)
+        reporter.wait_numbers(10)
         before = other.status()["broker"]["history_reads"]
         fleet.addresses = [other.address()]
         victim.process.send_signal(signal.SIGKILL)

@@ -83,6 +83,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     head = {texts[0], {}, 0, {}};
     server_json_message_binary(&out, &head, texts[2]);
     check_binary(reader, &out, texts[2]);
+    server_json_ok_members(&out, 1, "{\"conn\":\"a\"},{\"conn\":\"b\"}", size, size & 1);
+    check(reader, &out, "ok", "type", "ok");
     server_json_removed(&out, texts[2], texts[3]);
     check(reader, &out, "removed", "reason", texts[3]);
     server_json_gap(&out, texts[3]);

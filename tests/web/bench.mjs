@@ -8,6 +8,7 @@ let now = 0;
 let timers = [];
 let lastTimer = 0;
 let started = [];
+let listening = 0; // to the page
 
 /** Lets everything run that waits for nothing but promises. */
 export const settle = () => new Promise((resolve) => setImmediate(resolve));
@@ -139,11 +140,16 @@ export function begin() {
     timers = [];
     started = [];
     sockets.length = fetches.length = 0;
+    const listeners = (how, change) => (type, listener) => {
+        listening += change;
+        target[how](type, listener);
+    };
+    listening = 0;
     Object.assign(globalThis, {
         WebSocket: FakeSocket,
         fetch: fakeFetch,
-        addEventListener: target.addEventListener.bind(target),
-        removeEventListener: target.removeEventListener.bind(target),
+        addEventListener: listeners("addEventListener", 1),
+        removeEventListener: listeners("removeEventListener", -1),
         dispatchEvent: target.dispatchEvent.bind(target),
         sessionStorage: {
             getItem: (key) => storage.get(key) ?? null,
@@ -166,5 +172,6 @@ export async function finish() {
     for (const belfry of started) belfry.close();
     await settle();
     if (timers.length) throw new Error(`${timers.length} timers outlive their client`);
+    if (listening) throw new Error(`${listening} listeners outlive their client`);
     globalThis.setTimeout = realSetTimeout;
 }

@@ -61,6 +61,24 @@ test("a token that can't be had is a failed attempt", async () => {
     assert.equal(sockets.length, 1);
 });
 
+test("closed while it waits for a token", async () => {
+    let give;
+    const belfry = await start({token: () => new Promise((resolve) => (give = resolve))});
+    belfry.close();
+    give("late");
+    await settle();
+    assert.equal(sockets.length, 0);
+    assert.equal(belfry.state, "closed");
+});
+
+test("what an old connection still says is not heard", async () => {
+    const belfry = await start();
+    await newest().welcome();
+    await newest().end();
+    newest().receive({type: "message", room: "a", data: 1});
+    assert.deepEqual(belfry.told("message"), []);
+});
+
 test("requests get their answers, whatever the order", async () => {
     const belfry = await start();
     await newest().welcome();
@@ -288,6 +306,7 @@ test("where the server sends no pings, silence says nothing", async () => {
     await start();
     await newest().welcome({ping: 0});
     await advance(3600000);
+    assert.equal(sockets.length, 1);
     assert.deepEqual(newest().sent, []);
 });
 
@@ -299,6 +318,10 @@ test("a change of the network has the connection looked at", async () => {
     tellPage("visibilitychange");
     assert.equal(newest().sent.length, 1);
     newest().receive({type: "pong", id: newest().asked("ping").id});
+    await advance(10000);
+    assert.equal(belfry.state, "open");
+    tellPage("online");
+    newest().receive({type: "error", id: newest().asked("ping").id, code: 429, message: "rate limit"}); // a sign of life
     await advance(10000);
     assert.equal(belfry.state, "open");
     tellPage("online");

@@ -23,10 +23,10 @@ async function inChat() {
     return {belfry, room, seen};
 }
 
-async function reconnect() {
+async function reconnect(rooms = {}) {
     await newest().end();
     await advance(waiting()[0]);
-    await newest().welcome();
+    await newest().welcome({rooms});
 }
 
 test("joins, and tells the room's own handlers", async () => {
@@ -75,7 +75,7 @@ test("joins again with since, and gets what was missed once and in order", async
     await reconnect();
     assert.deepEqual(newest().asked("join").since, {epoch: "e1", offset: 12});
     await newest().answer("join", {room: "chat", epoch: "e1", offset: 15, recovered: true, replayed: 3});
-    newest().receive(...messages("chat", 13, 17), message("chat", 16), message("chat", 18));
+    newest().receive(...messages("chat", 13, 17), message("chat", 16), message("chat", 17), message("chat", 18));
     assert.deepEqual(seen, [11, 12, 13, 14, 15, 16, 17, 18]);
     assert.deepEqual(
         belfry.told("join").map((joined) => joined.recovered),
@@ -259,9 +259,7 @@ test("rooms of the server's choice are recovered, where it chooses them again", 
     await newest().welcome({rooms});
     assert.deepEqual(newest().sent, []);
     newest().receive(message("lobby", 6));
-    await newest().end();
-    await advance(250);
-    await newest().welcome({rooms: {lobby: {epoch: "e1", offset: 8}, plain: {}}});
+    await reconnect({lobby: {epoch: "e1", offset: 8}, plain: {}});
     const joins = newest().sent.map(({room, since}) => [room, since]);
     assert.deepEqual(joins, [["lobby", {epoch: "e1", offset: 6}], ["plain", undefined]]);
     newest().receive({type: "ok", id: newest().sent[0].id, epoch: "e1", offset: 8, recovered: true, replayed: 2});
@@ -272,6 +270,8 @@ test("rooms of the server's choice are recovered, where it chooses them again", 
         [6, 7, 8],
     );
     assert.deepEqual(belfry.told("gap"), [{type: "gap", room: "plain"}]);
+    await reconnect({once: {epoch: "e1", offset: 9}});
+    assert.deepEqual(newest().sent, []); // it had forgotten this one
 });
 
 test("a room of the server's choice can be joined, too", async () => {

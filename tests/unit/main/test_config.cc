@@ -109,6 +109,14 @@ void a_room_without_options_is_the_backends(void **) {
     assert_int_equal(c->relay.rooms[0].max_members, 0);
 }
 
+void announce_implies_presence(void **) {
+    loads(LEAST "[room plain]\n[room asked]\npresence = yes\n[room told]\nannounce = yes\n");
+    for (const room_rule &r : c->relay.rooms) {
+        assert_int_equal(r.presence, r.pattern != "plain");
+        assert_int_equal(r.announce, r.pattern == "told");
+    }
+}
+
 void what_is_given_is_taken(void **) {
     loads("[belfry]\nworkers = 3\nmax_connections = 7\ncompression_min = 1k\nlog_level = debug\ndrain_timeout = 2m\n"
           "[listener a]\nlisten = 127.0.0.1:1, 127.0.0.1:2\nlisten = unix:/tmp/x\n"
@@ -271,9 +279,9 @@ void redis_in_several_places(void **) {
           "10: prefix: braces would decide where in the cluster all rooms go\n");
     fails(LEAST "[broker]\ntype = redis\nmaster_name = m\nsentinel_password = hidden\n",
           "7: master_name: needs a sentinel to ask\n8: sentinel_password: needs a sentinel to ask\n");
-    fails(LEAST "[broker]\ntype = redis\nmaster_name = m\nsentinel = a:0, u:p@b\n",
-          "8: sentinel: the port is not a number from 1 to 65535 (percent-encode / ? # and @ in a password)\n"
-          "8: sentinel: HOST:PORT and nothing else is expected\n");
+    fails(LEAST "[broker]\ntype = redis\nmaster_name = m\nsentinel = a:0\nsentinel = u:p@b\n",
+          "9: sentinel: the port is not a number from 1 to 65535 (percent-encode / ? # and @ in a password)\n"
+          "9: sentinel: HOST:PORT and nothing else is expected\n");
     fails(LEAST "[broker]\ntype = redis\nurl = unix:///x\ncluster = yes\n",
           "7: url: a unix socket leads to one server, not to cluster\n");
     fails(LEAST "[broker]\ncluster = yes\nsharded = yes\n",
@@ -434,6 +442,7 @@ int main() {
     const CMUnitTest tests[] = {
         with_config(the_least_config_has_all_defaults),
         with_config(a_room_without_options_is_the_backends),
+        with_config(announce_implies_presence),
         with_config(what_is_given_is_taken),
         with_config(routes_and_rooms_are_sorted_longest_first),
         with_config(ten_mistakes_are_told_in_one_go),

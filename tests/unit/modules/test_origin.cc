@@ -365,6 +365,52 @@ void test_preflight(void **) {
     assert_int_equal(module->handshake(call_of(BELFRY_HTTP, scope), &fake->verdict), BELFRY_PASS);
 }
 
+// ---- sessions without WebSocket ----
+
+bool opens(belfry_kind kind, const char *origin, const char *relation) {
+    fake->fields.clear();
+    if (origin) fake->fields.emplace_back("Origin", origin);
+    if (relation) fake->fields.emplace_back("Sec-Fetch-Site", relation);
+    return module->handshake(call_of(kind, scope), &fake->verdict) == BELFRY_PASS;
+}
+
+void test_sessions(void **) {
+    fake->request.secure = 1;
+    fake->host_name = "app.example";
+    for (belfry_kind kind : {BELFRY_EVENTS, BELFRY_CARRIED}) {
+        allow({"https://app.example"});
+        assert_true(opens(kind, "https://app.example", "same-origin"));
+        ASSERT_TEXT(answered("Access-Control-Allow-Origin"), "https://app.example");
+        assert_false(opens(kind, "https://evil.example", "same-origin")); // the field that is there counts
+        assert_int_equal(fake->verdict.status, 403);
+        // A page of the own site sends no Origin with a GET, but its browser says that it is one.
+        assert_true(opens(kind, nullptr, "same-origin"));
+        ASSERT_TEXT(answered("Access-Control-Allow-Origin"), "");
+        for (const char *other : {"same-site", "cross-site", "none", "", "Same-Origin"})
+            assert_false(opens(kind, nullptr, other));
+        assert_false(opens(kind, nullptr, nullptr));
+        allow({"same"});
+        assert_true(opens(kind, nullptr, "same-origin"));
+        allow({"https://other.example"}); // the own site is not in the list
+        assert_false(opens(kind, nullptr, "same-origin"));
+        allow({"none"}); // no browsers
+        assert_true(opens(kind, nullptr, nullptr));
+        assert_false(opens(kind, nullptr, "same-origin"));
+        // What a page of another site causes is no request of nobody.
+        allow({"same", "none"});
+        assert_true(opens(kind, nullptr, "none")); // typed in
+        assert_true(opens(kind, nullptr, nullptr));
+        assert_false(opens(kind, nullptr, "cross-site"));
+        assert_false(opens(kind, nullptr, "same-site"));
+        allow({"any"});
+        assert_true(opens(kind, nullptr, "same-origin"));
+        assert_true(opens(kind, nullptr, "cross-site"));
+        ASSERT_TEXT(answered("Access-Control-Allow-Origin"), "*");
+    }
+    allow({"same"});
+    assert_false(opens(BELFRY_WEBSOCKET, nullptr, "same-origin")); // browsers always send Origin with a handshake
+}
+
 } // namespace
 
 int main() {
@@ -380,6 +426,7 @@ int main() {
         cmocka_unit_test_setup_teardown(test_config_errors, setup, finish),
         cmocka_unit_test_setup_teardown(test_cors, setup, finish),
         cmocka_unit_test_setup_teardown(test_preflight, setup, finish),
+        cmocka_unit_test_setup_teardown(test_sessions, setup, finish),
     };
     return cmocka_run_group_tests_name("origin", tests, nullptr, nullptr);
 }

@@ -339,6 +339,29 @@ void chunks_go_back_and_inline_slots_serve_again(void **state) {
     assert_memory_equal(b->wire, expected, size);
 }
 
+void a_queue_is_emptied_without_a_stream(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream none = {};
+    size_t written = 7;
+    push_numbers(b, 0, 40); // inline slots and chunks
+    stream_open_none(&none, b->on);
+    assert_int_equal(outq_flush(&b->queue, &b->chunks, &none), stream_result::again);
+    assert_int_equal(stream_read(&none, b->wire, 1, &written), stream_result::again);
+    assert_int_equal(written, 0);
+    stream_watch(&none, stream_readable); // nothing to watch
+    assert_int_equal(none.watched, 0);
+    assert_int_equal(b->queue.count, 40);
+    for (int i = 0; i < 40; i++) {
+        frame *f = outq_take(&b->queue, &b->chunks);
+        assert_ptr_equal(f, b->frames[i]);
+        frame_unref(f);
+        assert_int_equal(b->queue.count, 39 - i);
+    }
+    assert_null(outq_take(&b->queue, &b->chunks));
+    assert_empty(b);
+    stream_close(&none);
+}
+
 void empty_frames_do_no_harm(void **state) {
     bench *b = static_cast<bench *>(*state);
     frame *nothing = make(b, ""), *text = make(b, "t");
@@ -474,6 +497,7 @@ int main() {
         cmocka_unit_test_setup_teardown(one_who_left_is_a_failure_and_clearing_drops_all, setup, teardown),
         cmocka_unit_test_setup_teardown(a_frame_is_let_go_when_its_last_byte_is_written, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(chunks_go_back_and_inline_slots_serve_again, setup_fake, teardown),
+        cmocka_unit_test_setup_teardown(a_queue_is_emptied_without_a_stream, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(empty_frames_do_no_harm, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(a_tls_stream_is_offered_one_record, setup_fake_tls, teardown),
         cmocka_unit_test_setup_teardown(dropping_spares_what_is_on_the_wire, setup_fake, teardown),

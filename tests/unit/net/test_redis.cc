@@ -266,6 +266,72 @@ void test_unreachable(void **) {
     assert_true(turn_until([absent] { return redis_count(absent->r).failures >= 1; }));
 }
 
+// ---- a link whose server changes ----
+
+struct place {
+    uint16_t port; // 0: nobody knows
+    int asked;
+};
+
+bool where(void *context, std::string *host, uint16_t *port) {
+    place *p = static_cast<place *>(context);
+    p->asked++;
+    *host = "127.0.0.1";
+    *port = p->port;
+    return p->port != 0;
+}
+
+void test_located(void **) {
+    start_server(free_port(), "");
+    const uint16_t right = server.port;
+    place at = {0, 0};
+    redis_settings s = fast_settings();
+    s.host = "unused.invalid";
+    probe *p = start(0, s, false);
+    redis_locate(p->r, where, &at);
+    assert_true(turn_until([&at] { return at.asked == 1; }));
+    turn_for(100);
+    assert_int_equal(at.asked, 1); // in a second, not at once
+    assert_int_equal(redis_count(p->r).failures, 0);
+    at.port = right;
+    redis_reconnect(p->r, "it is known now");
+    assert_true(turn_until([p] { return p->readies == 1; }, 900));
+    assert_int_equal(redis_at(p->r)->port, right);
+
+    // Told to go elsewhere while well: what is unanswered is lost, and it is there again without a back-off.
+    assert_true(send(p, {"BLPOP", "none", "0"}, on_reply, 1));
+    turn_for(20);
+    redis_reconnect(p->r, "the primary is another server");
+    assert_int_equal(p->downs, 0); // not from within
+    assert_true(turn_until([p] { return p->readies == 2; }));
+    assert_int_equal(p->downs, 1);
+    assert_string_equal(p->why.c_str(), "the primary is another server");
+    assert_string_equal(p->replies[0].c_str(), "1 null");
+    assert_int_equal(at.asked, 3);
+}
+
+void test_primary_only(void **) {
+    start_server(free_port(), "");
+    redis_settings s = fast_settings();
+    probe *other = start_ready(1, s, false);
+    s.primary_only = true;
+    probe *p = start_ready(0, s, false);
+    // It becomes a replica: the answer to a write ends the link, ROLE refuses the next one.
+    assert_true(send(other, {"REPLICAOF", "127.0.0.1", "1"}, on_reply, 1));
+    assert_true(turn_until([other] { return other->replies.size() == 1; }));
+    assert_true(send(p, {"SET", "k", "v"}, on_reply, 1));
+    assert_true(turn_until([p] { return p->downs == 1; }));
+    assert_true(contains(p->replies[0], "1 -READONLY"));
+    assert_true(logged("the server is no primary"));
+    assert_int_equal(p->readies, 1);
+    // To a link that did not ask for a primary it is an error like others.
+    assert_true(send(other, {"SET", "k", "v"}, on_reply, 2));
+    assert_true(turn_until([other] { return other->replies.size() == 2; }));
+    assert_int_equal(other->downs, 0);
+    assert_true(send(other, {"REPLICAOF", "NO", "ONE"}, on_reply, 3));
+    assert_true(turn_until([p] { return p->readies == 2; }));
+}
+
 } // namespace
 
 int main() {
@@ -279,6 +345,8 @@ int main() {
         cmocka_unit_test_setup_teardown(test_bad_servers, before_each, after_each),
         cmocka_unit_test_setup_teardown(test_flapping_server, before_each, after_each),
         cmocka_unit_test_setup_teardown(test_unreachable, before_each, after_each),
+        cmocka_unit_test_setup_teardown(test_located, before_each, after_each),
+        cmocka_unit_test_setup_teardown(test_primary_only, before_each, after_each),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

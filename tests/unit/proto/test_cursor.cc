@@ -87,12 +87,33 @@ void test_no_more_bytes_than_fit(void **state) {
 
 void test_what_is_no_event_id(void **state) {
     auto *b = static_cast<bench *>(*state);
-    for (const char *text :
-         {"", ",", "17", "k3Fq:17", "k3Fq:17:", ":17:chat", "k3Fq::chat", "k3Fq:x:chat", "k3Fq:-1:chat", "k3Fq:017:chat",
-          "k3Fq:+1:chat", "k3Fq:18446744073709551616:chat", "123456789:1:chat", "k3!q:17:chat", "k3Fq:17:%4",
-          "k3Fq:17:%zz", "k3Fq:17:a%20b", "k3Fq:17:%00", "k3Fq:17:%ff", "k3Fq:17:@user", "k3Fq:17:%40all",
-          "k3Fq:17:chat,", ",k3Fq:17:chat", "k3Fq:17:chat,,k3Fq:17:b", "k3Fq:17:chat,k3Fq:18:chat",
-          "k3Fq:17:chat,k3Fq:18:%63hat", "k3Fq:17:chat k3Fq:18:b"})
+    for (const char *text : {"",
+                             ",",
+                             "17",
+                             "k3Fq:17",
+                             "k3Fq:17:",
+                             ":17:chat",
+                             "k3Fq::chat",
+                             "k3Fq:x:chat",
+                             "k3Fq:-1:chat",
+                             "k3Fq:017:chat",
+                             "k3Fq:+1:chat",
+                             "k3Fq:18446744073709551616:chat",
+                             "123456789:1:chat",
+                             "k3!q:17:chat",
+                             "k3Fq:17:%4",
+                             "k3Fq:17:%zz",
+                             "k3Fq:17:a%20b",
+                             "k3Fq:17:%00",
+                             "k3Fq:17:%ff",
+                             "k3Fq:17:@user",
+                             "k3Fq:17:%40all",
+                             "k3Fq:17:chat,",
+                             ",k3Fq:17:chat",
+                             "k3Fq:17:chat,,k3Fq:17:b",
+                             "k3Fq:17:chat,k3Fq:18:chat",
+                             "k3Fq:17:chat,k3Fq:18:%63hat",
+                             "k3Fq:17:chat k3Fq:18:b"})
         assert_false(cursor_parse(text, &b->found, &b->names));
     assert_true(cursor_parse("k3Fq:0:%63hat", &b->found, &b->names));
     assert_true(b->found.rooms[0].room == "chat" && b->found.rooms[0].at.offset == 0);
@@ -117,7 +138,8 @@ void test_poll_cursors(void **state) {
     assert_string_equal(string(buffer_view(&b->out)).c_str(), "c_7Qx2.key.12");
     assert_true(poll_cursor_parse(buffer_view(&b->out), &found));
     assert_true(found.of.conn == "c_7Qx2" && found.of.key == "key" && found.sequence == 12);
-    for (const char *text : {"", "12", "c.12", "c.k.", "c.k.012", "c.k.-1", "c.k.1.", "c.k.18446744073709551616", "c..1"})
+    for (const char *text :
+         {"", "12", "c.12", "c.k.", "c.k.012", "c.k.-1", "c.k.1.", "c.k.18446744073709551616", "c..1"})
         assert_false(poll_cursor_parse(text, &found));
 }
 

@@ -159,6 +159,13 @@ void test_notices(void **) {
     assert_written(R"({"type":"bye","code":1000,"reason":"","reconnect":false,"after_ms":0})");
 }
 
+void test_members(void **) {
+    server_json_ok_members(&out, 5, "", 0, false);
+    assert_written(R"({"type":"ok","id":5,"members":[],"count":0})");
+    server_json_ok_members(&out, -1, R"({"conn":"a"},{"conn":"b"})", 7, true);
+    assert_written(R"({"type":"ok","id":-1,"members":[{"conn":"a"},{"conn":"b"}],"count":7,"truncated":true})");
+}
+
 // No name or reason breaks out of its string.
 void test_escapes(void **) {
     server_json_gap(&out, "\",\"x\":\"");
@@ -183,7 +190,7 @@ void test_appends(void **) {
 int main() {
     const CMUnitTest tests[] = {
         TEST(test_welcome), TEST(test_welcome_of_a_user), TEST(test_answers_with_content), TEST(test_answers),
-        TEST(test_message), TEST(test_positions), TEST(test_member), TEST(test_message_text),      TEST(test_message_binary),       TEST(test_notices),
+        TEST(test_message), TEST(test_positions), TEST(test_member), TEST(test_members), TEST(test_message_text),      TEST(test_message_binary),       TEST(test_notices),
         TEST(test_escapes), TEST(test_appends),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -38,7 +38,8 @@ struct bench_state {
     // Of jobs and queries, whose `done` was called.
     int done_calls;
     uint64_t receivers;
-    bool failed;
+    bool failed, duplicate;
+    position at;
 };
 
 inline bench_state *bench;
@@ -113,8 +114,13 @@ inline void say_publish(uint32_t w, view room, view payload, uint32_t id) {
     say(w, &l->head, static_cast<int64_t>(payload.size()) + letter_charge);
 }
 
+// " @OFFSET" in a room with history.
+inline std::string hear_place(const position *at) {
+    return position_none(at) ? "" : " @" + std::to_string(at->offset);
+}
+
 inline void hear_message(uint32_t w, message *m, std::string *heard) {
-    *heard += "message " + std::string(m->room) + " " + std::string(m->payload) + "; ";
+    *heard += "message " + std::string(m->room) + " " + std::string(m->payload) + hear_place(&m->at) + "; ";
     m->receivers += bench->members[w];
     bool last = --m->pending == 0;
     if (last) message_landed(m);
@@ -125,8 +131,18 @@ inline void hear_message(uint32_t w, message *m, std::string *heard) {
 }
 
 inline void hear_room(const char *what, room_letter *r, std::string *heard) {
-    *heard += std::string(what) + " " + std::to_string(r->serial) + " " + r->room + "; ";
+    *heard += std::string(what) + " " + std::to_string(r->serial) + " " + r->room + hear_place(&r->at) + "; ";
     delete r;
+}
+
+inline void hear_join_answer(join_answer_letter *a, std::string *heard) {
+    *heard += "joined " + std::to_string(a->number) + (a->recovered ? " yes" : " no");
+    for (message *m : a->replay) {
+        *heard += " " + std::string(m->payload);
+        message_unref(m);
+    }
+    *heard += hear_place(&a->at) + "; ";
+    delete a;
 }
 
 inline void hear_order(order_letter *o, std::string *heard) {
@@ -157,13 +173,18 @@ inline void hear_one(uint32_t w, letter *l, std::string *heard) {
         return hear_room("active", as<room_letter>(l), heard);
     case letter_type::refused:
         return hear_room("refused", as<room_letter>(l), heard);
+    case letter_type::room_gap:
+        return hear_room("gap", as<room_letter>(l), heard);
+    case letter_type::join_answer:
+        return hear_join_answer(as<join_answer_letter>(l), heard);
     case letter_type::order:
         return hear_order(as<order_letter>(l), heard);
     case letter_type::query:
         return hear_query(w, as<query>(l), heard);
     case letter_type::answer:
         *heard += "answer " + std::to_string(as<answer_letter>(l)->request_id) + " " +
-                  std::to_string(as<answer_letter>(l)->code) + "; ";
+                  std::to_string(as<answer_letter>(l)->code) + hear_place(&as<answer_letter>(l)->at) +
+                  (as<answer_letter>(l)->duplicate ? " duplicate" : "") + "; ";
         delete as<answer_letter>(l);
         return;
     case letter_type::fence:
@@ -202,6 +223,8 @@ inline int setup(void **) {
     node_id_init();
     bench = new bench_state{};
     bench->on = loop_new();
+    bench->settings.rooms = {{"log", right_anyone, right_anyone, 0, 4, 60000}};
+    bench->broker.history_memory = 1 << 20;
     node_init(&bench->node, bench->on, &bench->settings, &bench->broker, workers);
     bench->memory = bench->node.broker->ops;
     bench->node.broker->ops = &noted;
@@ -221,12 +244,14 @@ inline void on_done(publish_job *job, void *) {
     bench->done_calls++;
     bench->receivers = job->receivers;
     bench->failed = job->failed;
+    bench->duplicate = job->duplicate;
+    bench->at = job->at;
 }
 
 inline bool publish(view room, view payload, publish_job *job) {
     frame *source = frame_copy(payload);
-    bool sent =
-        node_publish(&bench->node, room, source, frame_view(source), payload_kind::text, view(), nullptr, 0, job);
+    message_parts parts = {room, source, frame_view(source), payload_kind::text};
+    bool sent = node_publish(&bench->node, &parts, job);
     frame_unref(source);
     return sent;
 }

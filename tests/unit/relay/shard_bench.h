@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "relay/conn.h"
 #include "relay/fanout.h"
+#include "relay/presence_worker.h"
 #include "relay/room.h"
 #include "relay/session.h"
 #include "relay/websocket.h"
@@ -36,6 +37,12 @@ struct seen_publish {
     int64_t request_id;
 };
 
+// A join that names `since`, ditto.
+struct seen_ask {
+    position since;
+    uint64_t room_for;
+};
+
 struct shard_bench {
     loop *node_loop;
     worker *of;
@@ -47,10 +54,13 @@ struct shard_bench {
     std::vector<message *> messages; // counted
     std::vector<seen_letter> letters;
     std::vector<seen_publish> publishes; // of those letters
+    seen_ask asked;                      // the last of those
     uint64_t now_ms;                     // the shard's clock stands still but for advance()
 };
 
 inline shard_bench *bench;
+
+inline constexpr position nowhere = {}; // where a room without history is
 
 inline shard *the_shard() {
     return &bench->of->shard;
@@ -93,6 +103,22 @@ inline const std::vector<seen_letter> &letters() {
             the_shard()->outbox_bytes -= static_cast<int64_t>(m->payload.size()) + letter_charge;
             message_unref(m);
             delete p;
+        } else if (l->type == letter_type::join_ask) { // `serial` is its number
+            auto *a = reinterpret_cast<join_ask_letter *>(l);
+            bench->letters.push_back({l->type, a->number, a->room});
+            bench->asked = {a->since, a->room_for};
+            the_shard()->outbox_bytes -= letter_charge;
+            delete a;
+        } else if (l->type == letter_type::entered || l->type == letter_type::exited) { // ROOM USER INFO
+            auto *m = reinterpret_cast<member_letter *>(l);
+            bench->letters.push_back({l->type, m->who.slot, m->room + " " + m->user + " " + m->info});
+            the_shard()->outbox_bytes -= presence_charge(m);
+            delete m;
+        } else if (l->type == letter_type::members) { // `serial` is the request's id
+            auto *m = reinterpret_cast<members_letter *>(l);
+            bench->letters.push_back({l->type, static_cast<uint32_t>(m->request_id), m->room});
+            the_shard()->outbox_bytes -= presence_charge(m);
+            members_letter_free(m);
         } else if (l->type == letter_type::fence) {
             bench->letters.push_back({l->type, 0, ""});
             delete reinterpret_cast<fence_letter *>(l);
@@ -176,7 +202,6 @@ inline test_client open_client(wire_form form) {
 // A member of the room, which the broker delivers from here on.
 inline membership *enter(conn *c, view name) {
     membership *m = nullptr;
-    const position nowhere = {}; // the room keeps no history
     switch (room_join(the_shard(), c, name, &m)) {
     case join_result::joined:
         room_admit(m);

@@ -252,7 +252,7 @@ void first_rooms_come_from_templates(void **) {
         assert_bytes(wants[i].room, names[i]);
         turn();
         assert_bytes(received(c), ""); // not before the last room is there
-        room_active(the_shard(), wants[i].room, wants[i].serial, admission_room_active);
+        room_active(the_shard(), wants[i].room, wants[i].serial, &nowhere, admission_room_active);
     }
     turn();
     std::string got = received(c), answer = accepted();
@@ -274,7 +274,7 @@ void what_follows_the_head_waits_for_the_101(void **) {
     send_bytes(c, client_frame(text, "{\"type\":\"ping\",\"id\":2}"));
     assert_bytes(received(c), "");
     seen_letter want = letters().at(0);
-    room_active(the_shard(), "news", want.serial, admission_room_active);
+    room_active(the_shard(), "news", want.serial, &nowhere, admission_room_active);
     turn();
     turn();
     assert_bytes(received(c), accepted() + welcome(c, "\"news\":{}") +
@@ -329,7 +329,8 @@ void a_room_that_the_broker_refuses_is_503(void **) {
     assert_true(at_end(c));
     assert_int_equal(the_shard()->count.refused[refuse_room], 1);
     assert_int_equal(the_shard()->rooms.count, 0);
-    room_active(the_shard(), "more", wants.at(1).serial, admission_room_active); // too late, of no consequence
+    room_active(the_shard(), "more", wants.at(1).serial, &nowhere,
+                admission_room_active); // too late, of no consequence
     turn();
     assert_bytes(received(c), "");
     assert_int_equal(the_shard()->count.handshakes, 0);
@@ -356,7 +357,7 @@ void a_drain_refuses_who_waits(void **) {
     the_shard()->draining = true;
     assert_false(admission_refuse_waiting(in.at, 503, refuse_draining, "shutting down"));
     assert_true(admission_refuse_waiting(told.at, 503, refuse_draining, "shutting down"));
-    room_active(the_shard(), "news", letters().at(0).serial, admission_room_active);
+    room_active(the_shard(), "news", letters().at(0).serial, &nowhere, admission_room_active);
     turn();
     assert_bytes(received(told), shutting_down);
     assert_bytes(received(late), shutting_down);

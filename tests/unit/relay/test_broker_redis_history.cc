@@ -259,6 +259,11 @@ void test_somebody_elses_entries(void **) {
     assert_true(read("bad", 0, 10));
     assert_true(page_seen.failed);
     assert_true(keep("news", "e")); // the link lives
+    assert_true(keep("news", "f"));
+    ask({"XDEL", "b:history:{news}", "5-0"});
+    assert_true(read("news", 3, 10));
+    assert_true(!page_seen.whole && !page_seen.failed);
+    assert_string_equal(messages().c_str(), "6=f "); // behind the hole
 }
 
 void test_backends_use_the_script(void **) {

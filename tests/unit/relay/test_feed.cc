@@ -455,6 +455,29 @@ void test_outage_into_a_new_epoch(void **) {
     assert_seen("read 9 4; gap F3; ");
 }
 
+void test_outage_and_the_messages_are_gone_but_not_the_place(void **) {
+    begin();
+    check();
+    page("E", 14, 13); // history_ttl has passed
+    assert_seen("read 9 4; gap E13; ");
+    live_message("E", 14);
+    assert_seen("m14; ");
+}
+
+void test_outage_makes_an_older_page_worthless(void **) {
+    begin();
+    ask(1, "E", 9);
+    assert_seen("read 0 4; ");
+    check();
+    assert_seen("read 9 4; ");
+    page("E", 10, 11); // from before the outage
+    assert_seen("");
+    page("E", 10, 11);
+    assert_seen("m11; read 0 4; "); // 10 is not in the cache
+    page("E", 10, 11);
+    assert_seen("answer 1 yes m10 m11; ");
+}
+
 // ---------------------------------------------------------------- joiners
 
 void test_join_exact(void **) {
@@ -530,6 +553,15 @@ void test_join_from_another_node_that_is_ahead(void **) {
     assert_seen("m12; answer 1 yes; ");
     ask(2, "E", 13); // of an offset that never comes
     pass(feed_wait_ms + feed_deadline_ms);
+    assert_seen("answer 2 no; ");
+}
+
+void test_join_behind_what_time_has_left(void **) {
+    begin();
+    ask(1, "E", 8);
+    page("E", 10, 10); // of the four that may be there
+    assert_seen("read 0 4; answer 1 no; ");
+    ask(2, "E", 8); // known by now
     assert_seen("answer 2 no; ");
 }
 
@@ -633,6 +665,8 @@ int main() {
         FEED_TEST(test_offset_that_is_given_out_again),
         FEED_TEST(test_outage_that_can_not_be_read),
         FEED_TEST(test_outage_into_a_new_epoch),
+        FEED_TEST(test_outage_and_the_messages_are_gone_but_not_the_place),
+        FEED_TEST(test_outage_makes_an_older_page_worthless),
         FEED_TEST(test_join_exact),
         FEED_TEST(test_join_from_the_cache),
         FEED_TEST(test_joiners_share_one_read),
@@ -640,6 +674,7 @@ int main() {
         FEED_TEST(test_join_while_messages_come),
         FEED_TEST(test_join_with_a_page_that_is_ahead),
         FEED_TEST(test_join_from_another_node_that_is_ahead),
+        FEED_TEST(test_join_behind_what_time_has_left),
         FEED_TEST(test_join_of_another_epoch),
         FEED_TEST(test_join_where_the_read_fails),
         FEED_TEST(test_join_where_the_read_never_comes),

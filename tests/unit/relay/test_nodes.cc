@@ -148,7 +148,8 @@ void two_nodes_see_each_other(void **) {
     assert_true(nodes_alive(a.of, "BBBB"));
     assert_false(nodes_alive(a.of, "AAAA"));
     std::string seen;
-    nodes_each(a.of, [](view id, void *out) { *static_cast<std::string *>(out) += id; }, &seen);
+    nodes_each(
+        a.of, [](view id, void *out) { *static_cast<std::string *>(out) += id; }, &seen);
     assert_string_equal(seen.c_str(), "BBBB");
 }
 
@@ -268,8 +269,9 @@ void who_leaves_without_redis_has_left(void **) {
 
 void what_is_no_node_is_passed_over(void **) {
     start(&a, "a", "AAAA");
-    for (const char *id : {"", "BBB", "BBBBB", "BB B", "BB*B", "B\xff\xff"
-                                                               "B"})
+    for (const char *id : {"", "BBB", "BBBBB", "BB B", "BB*B",
+                           "B\xff\xff"
+                           "B"})
         server->all.insert(id);
     run(60000);
     assert_told("");

@@ -207,18 +207,18 @@ void joins_and_leaves_are_told(void **) {
     enter(2);
     assert_string_equal(told.c_str(), "");
     turn();
-    assert_string_equal(told.c_str(),
-                        "a {\"event\":\"join\",\"member\":{\"conn\":\"c_00000000000000000001\",\"user\":\"56\",\"info\":"
-                        "{\"name\":\"Ann\"}}}\n"
-                        "a {\"event\":\"join\",\"member\":{\"conn\":\"c_00000000000000000002\"}}\n");
+    assert_string_equal(
+        told.c_str(), "a {\"event\":\"join\",\"member\":{\"conn\":\"c_00000000000000000001\",\"user\":\"56\",\"info\":"
+                      "{\"name\":\"Ann\"}}}\n"
+                      "a {\"event\":\"join\",\"member\":{\"conn\":\"c_00000000000000000002\"}}\n");
     told.clear();
     leave(1);
     turn(2999);
     assert_told("");
     turn(1);
-    assert_string_equal(told.c_str(),
-                        "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000001\",\"user\":\"56\",\"info\":"
-                        "{\"name\":\"Ann\"}}}\n");
+    assert_string_equal(
+        told.c_str(), "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000001\",\"user\":\"56\",\"info\":"
+                      "{\"name\":\"Ann\"}}}\n");
 }
 
 void a_reload_is_no_news(void **) {
@@ -383,6 +383,19 @@ void nothing_is_left(void **) {
     assert_int_equal(presence_count(of).bytes, before);
 }
 
+// A user each, with info of 24 bytes. What malloc takes for itself is in tests/budget.
+void a_member_takes_250_bytes(void **) {
+    const size_t members = 20000;
+    for (size_t i = 0; i < members; i++)
+        enter(static_cast<int>(i), ("user" + std::to_string(i)).c_str(), "{\"name\":\"Somebody Else\"}",
+              ("room" + std::to_string(i % 100)).c_str());
+    do
+        turn();
+    while (presence_busy(of));
+    assert_int_equal(presence_count(of).members, members);
+    assert_in_range(presence_count(of).bytes / members, 150, 250);
+}
+
 void what_goes_nowhere_is_counted(void **) {
     deaf = true;
     enter(1);
@@ -518,6 +531,13 @@ void after_a_loss_all_is_written_again(void **) {
     assert_asked("list1 hold2 ");
     written("10"); // Redis has never heard of 56 now, but the room has
     assert_told("");
+    presence_resync_room(of, "nobody");
+    presence_resync_room(of, "a");
+    turn();
+    known();
+    turn();
+    assert_asked("know list1 hold2 ");
+    written("00");
     presence_resync(of, true); // the room was told that they are gone
     turn();
     known();
@@ -534,10 +554,11 @@ void what_others_left_is_taken_out(void **) {
     turn();
     assert_asked("drop7 drop8 drop9 "); // without telling the store that this node has members there
     written("111");
-    assert_string_equal(told.c_str(),
-                        "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000007\",\"user\":\"56\",\"info\":{"
-                        "\"n\":1}},\"cause\":\"node_lost\"}\n"
-                        "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000008\",\"user\":\"57\"}}\n");
+    assert_string_equal(
+        told.c_str(),
+        "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000007\",\"user\":\"56\",\"info\":{"
+        "\"n\":1}},\"cause\":\"node_lost\"}\n"
+        "a {\"event\":\"leave\",\"member\":{\"conn\":\"c_00000000000000000008\",\"user\":\"57\"}}\n");
     assert_int_equal(of->foreign, 0);
     assert_int_equal(presence_count(of).rooms, 0);
 }
@@ -630,6 +651,7 @@ int main() {
         TEST(one_read_answers_who_asks_within_100_ms),
         TEST(an_empty_room_is_known_and_forgotten),
         TEST(nothing_is_left),
+        TEST(a_member_takes_250_bytes),
         TEST(what_goes_nowhere_is_counted),
         TEST(at_the_end_nothing_is_held_back),
         NOTED(the_room_is_known_before_its_members_are),

@@ -45,6 +45,33 @@ void add_rule(const char *pattern, int64_t max_members) {
     bench->settings.rooms.push_back(rule);
 }
 
+void who_is_in_a_room_with_presence_is_told_to_the_node(void **) {
+    add_rule("seen", 0);
+    bench->settings.rooms.back().presence = true;
+    add_rule("*", 0);
+    conn *a = open_client(form_json).at, *b = open_client(form_json).at;
+    client_of(a)->user = "56";
+    client_of(a)->info = "{\"n\":1}";
+    membership *m = enter(a, "seen"), *unseen = enter(a, "news"), *waiting;
+    std::vector<seen_letter> all = letters();
+    assert_int_equal(all.size(), 3);
+    assert_true((all[1] == seen_letter{letter_type::entered, a->slot, "seen 56 {\"n\":1}"}));
+    assert_true(all[2].type == letter_type::want);
+    client_of(a)->info = "2";
+    room_info_changed(a);
+    assert_true(letters() == (std::vector<seen_letter>{{letter_type::entered, a->slot, "seen 56 2"}}));
+    m->in->active = false; // who waits is no member yet
+    assert_int_equal(join(b, "seen", &waiting), join_result::waiting);
+    room_info_changed(b);
+    leave(waiting);
+    assert_true(letters().empty());
+    leave(m);
+    leave(unseen);
+    all = letters();
+    assert_true((all[0] == seen_letter{letter_type::exited, a->slot, "seen  "}));
+    assert_int_equal(all.size(), 3); // and the rooms are dropped
+}
+
 void the_first_one_makes_the_node_want_the_room(void **) {
     conn *a = open_client(form_json).at, *b = open_client(form_json).at;
     membership *ma, *mb;
@@ -58,7 +85,7 @@ void the_first_one_makes_the_node_want_the_room(void **) {
     assert_int_equal(r->waiting, 2);
     assert_false(ma->member || mb->member);
 
-    room_active(the_shard(), "news", r->serial, room_admit);
+    room_active(the_shard(), "news", r->serial, &nowhere, room_admit);
     assert_int_equal(r->count, 2);
     assert_int_equal(r->waiting, 0);
     assert_ptr_equal(r->members[0].who, a); // who came first is first
@@ -109,11 +136,11 @@ void an_old_answer_is_ignored(void **) {
     assert_true(letters() == (std::vector<seen_letter>{{letter_type::want, old, "news"},
                                                        {letter_type::drop, old, "news"},
                                                        {letter_type::want, now, "news"}}));
-    room_active(the_shard(), "news", old, room_admit);
+    room_active(the_shard(), "news", old, &nowhere, room_admit);
     assert_false(m->member || m->in->active);
-    room_active(the_shard(), "other", now, room_admit);
+    room_active(the_shard(), "other", now, &nowhere, room_admit);
     assert_false(m->member || m->in->active);
-    room_active(the_shard(), "news", now, room_admit);
+    room_active(the_shard(), "news", now, &nowhere, room_admit);
     assert_true(m->member && m->in->active);
 }
 
@@ -124,7 +151,7 @@ void an_answer_to_a_dropped_room_is_ignored(void **) {
     uint32_t serial = m->in->serial;
     leave(m);
     letters();
-    room_active(the_shard(), "news", serial, room_admit);
+    room_active(the_shard(), "news", serial, &nowhere, room_admit);
     assert_null(find("news"));
     assert_true(letters().empty());
 }
@@ -135,7 +162,7 @@ void who_is_in_is_not_put_in_again(void **) {
     join(a, "news", &first);
     assert_int_equal(join(a, "news", &again), join_result::already); // also while it waits
     assert_ptr_equal(again, first);
-    room_active(the_shard(), "news", first->in->serial, room_admit);
+    room_active(the_shard(), "news", first->in->serial, &nowhere, room_admit);
     assert_int_equal(join(a, "news", &again), join_result::already);
     assert_int_equal(first->in->count, 1);
     assert_int_equal(a->room_count, 1);
@@ -214,7 +241,7 @@ void max_members_counts_who_waits_too(void **) {
     assert_int_equal(join(c[2], "small-1", &m[2]), join_result::full);
     assert_null(m[2]);
     assert_int_equal(c[2]->room_count, 0);
-    room_active(the_shard(), "small-1", m[0]->in->serial, room_admit);
+    room_active(the_shard(), "small-1", m[0]->in->serial, &nowhere, room_admit);
     assert_int_equal(join(c[2], "small-1", &m[2]), join_result::full);
     assert_int_equal(join(c[0], "small-1", &other), join_result::already); // who is in is not refused
     assert_int_equal(join(c[2], "small-2", &other), join_result::waiting); // each room for itself
@@ -243,7 +270,7 @@ void all_may_leave_inside_the_callback(void **) {
         join(open_client(form_json).at, "news", &m);
     uint32_t serial = m->in->serial;
     letters();
-    room_active(the_shard(), "news", serial, it_leaves);
+    room_active(the_shard(), "news", serial, &nowhere, it_leaves);
     assert_null(find("news"));
     assert_true(letters() == (std::vector<seen_letter>{{letter_type::drop, serial, "news"}}));
 }
@@ -263,7 +290,7 @@ void waiters_may_be_thrown_out_inside_the_callback(void **) {
     for (membership *&each : everybody)
         join(open_client(form_json).at, "news", &each);
     membership *first = everybody[0];
-    room_active(the_shard(), "news", first->in->serial, all_others_leave);
+    room_active(the_shard(), "news", first->in->serial, &nowhere, all_others_leave);
     const room *r = find("news");
     assert_int_equal(r->count, 1);
     assert_int_equal(r->waiting, 0);
@@ -281,11 +308,11 @@ void who_is_not_admitted_goes_on_waiting(void **) {
     join(open_client(form_json).at, "news", &a);
     join(open_client(form_json).at, "news", &b);
     called = 0;
-    room_active(the_shard(), "news", a->in->serial, not_yet);
+    room_active(the_shard(), "news", a->in->serial, &nowhere, not_yet);
     assert_int_equal(called, 2);
     assert_int_equal(a->in->waiting, 2);
     assert_int_equal(a->in->count, 0);
-    room_active(the_shard(), "news", a->in->serial, not_yet); // still in the list of those who wait
+    room_active(the_shard(), "news", a->in->serial, &nowhere, not_yet); // still in the list of those who wait
     assert_int_equal(called, 4);
     room_admit(b);
     leave(a);
@@ -371,6 +398,7 @@ void where_there_is_a_hook_it_is_asked(void **) {
 
 int main() {
     const CMUnitTest tests[] = {
+        with_bench(who_is_in_a_room_with_presence_is_told_to_the_node),
         with_bench(the_first_one_makes_the_node_want_the_room),
         with_bench(an_active_room_is_joined_at_once),
         with_bench(the_last_one_makes_the_node_drop_the_room),

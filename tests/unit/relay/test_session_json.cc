@@ -9,6 +9,7 @@ extern "C" {
 }
 
 #include "relay/admission.h"
+#include "relay/session_json_members.h"
 #include "shard_bench.h"
 
 using namespace belfry;
@@ -53,7 +54,9 @@ void settle(void (*answer)(shard *, view, uint32_t, void (*)(membership *)), voi
     turn();
 }
 void become_active() {
-    settle(room_active, admission_room_active);
+    settle([](shard *s, view room, uint32_t serial,
+              void (*then)(membership *)) { room_active(s, room, serial, &nowhere, then); },
+           admission_room_active);
 }
 
 // ---------------------------------------------------------------- join
@@ -151,7 +154,7 @@ void a_leave_answers_the_join_that_it_undoes(void **) {
     std::vector<seen_letter> all = letters();
     assert_int_equal(all.size(), 2);
     assert_true(all[1].type == letter_type::drop);
-    room_active(the_shard(), "news", all[0].serial, admission_room_active);
+    room_active(the_shard(), "news", all[0].serial, &nowhere, admission_room_active);
     turn();
     assert_bytes(received(c), "");
     assert_int_equal(c.at->room_count, 0);
@@ -180,8 +183,9 @@ void a_publish_goes_to_the_node_verbatim(void **) {
 
 void the_nodes_answer_to_a_publish_is_passed_on(void **) {
     test_client c = open_client(form_json);
-    c.at->session->published(c.at, 5, 0);
-    c.at->session->published(c.at, 6, 503);
+    answer_letter first = {{letter_type::answer}, {}, 5, 0}, second = {{letter_type::answer}, {}, 6, 503};
+    c.at->session->published(c.at, &first);
+    c.at->session->published(c.at, &second);
     turn();
     assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":5}") +
                                   failure("6", "503", "the broker is out of reach or did not confirm it, try again"));
@@ -217,10 +221,52 @@ void what_this_server_does_not_do_is_501(void **) {
     test_client c = open_client(form_json);
     assert_answer(c, "{\"type\":\"call\",\"id\":1,\"method\":\"m\"}",
                   failure("1", "501", "call: this server asks no backend"));
-    assert_answer(c, "{\"type\":\"members\",\"room\":\"news\"}",
-                  failure("", "501", "members: this server keeps no presence"));
     assert_answer(c, "{\"type\":\"auth\",\"id\":2,\"token\":\"t\"}",
                   failure("2", "501", "auth: this server checks no tokens"));
+}
+
+// ---------------------------------------------------------------- members
+
+void members_may_ask_who_is_in_a_room_with_presence(void **) {
+    test_client c = open_client(form_json);
+    bench->settings.rooms[4].presence = true;
+    const std::string ask = "{\"type\":\"members\",\"id\":6,\"room\":\"news\"}";
+    assert_answer(c, "{\"type\":\"members\",\"room\":\"news\"}",
+                  failure("", "400", "members: \\\"id\\\" is missing"));
+    assert_answer(c, "{\"type\":\"members\",\"id\":6}", failure("6", "400", "room: \\\"room\\\" is missing"));
+    assert_answer(c, ask, failure("6", "403", "members: only members may ask who is in news"));
+    enter(c.at, "news");
+    enter(c.at, "staff-1");
+    letters();
+    assert_answer(c, "{\"type\":\"members\",\"id\":7,\"room\":\"staff-1\"}",
+                  failure("7", "404", "members: presence is off for staff-1"));
+    assert_answer(c, ask, "");
+    assert_true(letters() == (std::vector<seen_letter>{{letter_type::members, 6, "news"}}));
+
+    frame *found = frame_copy("{\"conn\":\"a\"}\x1e{\"conn\":\"b\"}\x1e");
+    members_letter answer = {{letter_type::members}, conn_id_of(c.at), 6, "", found, 2, false};
+    json_members_told(c.at, &answer);
+    turn();
+    frame_unref(found);
+    assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":6,\"members\":[{\"conn\":\"a\"},{\"conn\":\"b\"}],"
+                                     "\"count\":2}"));
+    answer.members = nullptr; // it could not be read
+    json_members_told(c.at, &answer);
+    turn();
+    assert_bytes(received(c), failure("6", "503", "members: not known now, try again"));
+}
+
+void as_many_members_are_listed_as_the_queue_takes(void **) {
+    test_client c = open_client(form_json);
+    const std::string one = "{\"conn\":\"" + std::string(300, 'x') + "\"}";
+    frame *found = frame_copy(one + "\x1e" + one + "\x1e" + one + "\x1e");
+    members_letter answer = {{letter_type::members}, conn_id_of(c.at), 6, "", found, 3, false};
+    conn_set_send_queue(c.at, 1400); // three are more than half of it
+    json_members_told(c.at, &answer);
+    turn();
+    frame_unref(found);
+    assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":6,\"members\":[" + one + "," + one +
+                                     "],\"count\":3,\"truncated\":true}"));
 }
 
 void an_unknown_type_is_quoted_in_part(void **) {
@@ -307,6 +353,8 @@ int main() {
         with_bench(publishes_are_refused),
         with_bench(a_ping_is_answered),
         with_bench(what_this_server_does_not_do_is_501),
+        with_bench(members_may_ask_who_is_in_a_room_with_presence),
+        with_bench(as_many_members_are_listed_as_the_queue_takes),
         with_bench(an_unknown_type_is_quoted_in_part),
         with_bench(a_bad_member_is_400_and_no_end),
         with_bench(binary_is_closed_with_1003),

@@ -29,7 +29,10 @@ std::string client_close(uint16_t code, const std::string &reason = "") {
 
 // Where everybody may publish.
 test_client open_in_room() {
-    bench->settings.rooms = {{"*", right_anyone, right_anyone, 0}};
+    room_rule rule = {};
+    rule.pattern = "*";
+    rule.join = rule.publish = right_anyone;
+    bench->settings.rooms = {rule};
     test_client c = open_client(form_raw);
     enter(c.at, "news");
     letters();
