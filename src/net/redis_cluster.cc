@@ -41,7 +41,7 @@ cluster_link *cluster_link_to(redis_cluster *c, const cluster_node *node) {
     redis_settings settings = c->settings;
     settings.host = node->host;
     settings.port = node->port;
-    auto *l = new cluster_link{c, *node, nullptr, redis_now_ms()};
+    auto *l = new cluster_link{c, *node, nullptr, redis_now_ms(), redis_now_ms(), false};
     l->link = redis_new(c->on, &settings, "cluster", &events, l);
     if (l->link == nullptr) fatal("redis: no link to a cluster's node could be made"); // the seed's could be
     c->links.push_back(l);
@@ -65,11 +65,19 @@ static void sweep_links(redis_cluster *c) {
     }
 }
 
+// A node that has come with a new map gets the time to be connected; what is for it waits.
+static bool is_coming(const redis_cluster *c, const cluster_link *l) {
+    return !l->was_ready && redis_now_ms() - l->born_ms < static_cast<uint64_t>(c->settings.connect_timeout_ms);
+}
+
 static void check(redis_cluster *c, const char *why) {
-    bool whole = cluster_map_complete(&c->map);
-    for (const cluster_link *l : c->owners)
-        whole = whole && redis_ready(l->link);
-    if (!whole) redis_cluster_refresh(c);
+    bool whole = cluster_map_complete(&c->map), refreshes = !whole;
+    for (const cluster_link *l : c->owners) {
+        if (redis_ready(l->link)) continue;
+        refreshes = true;
+        whole = whole && c->ready && is_coming(c, l);
+    }
+    if (refreshes) redis_cluster_refresh(c);
     if (whole == c->ready || c->closing) return;
     c->ready = whole;
     if (whole) {
@@ -82,7 +90,9 @@ static void check(redis_cluster *c, const char *why) {
 }
 
 static void on_link_ready(redis *, void *context) {
-    redis_cluster *c = static_cast<cluster_link *>(context)->cluster;
+    auto *l = static_cast<cluster_link *>(context);
+    redis_cluster *c = l->cluster;
+    l->was_ready = true;
     if (!cluster_map_complete(&c->map)) redis_cluster_refresh(c);
     check(c, "");
 }

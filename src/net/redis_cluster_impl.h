@@ -17,6 +17,8 @@ struct cluster_link {
     cluster_node at;
     redis *link;          // owned
     uint64_t unmapped_ms; // since when no slot is its; 0: some is
+    uint64_t born_ms;
+    bool was_ready;
 };
 
 // A command that waits for its answer, or for a moment when it can be sent.

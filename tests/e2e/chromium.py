@@ -65,7 +65,8 @@ def leave_pages(browser, url="about:blank"):
 
 def page_url(server, scheme, path):
     """Of a page, or of a WebSocket: everything is on one port."""
-    return f"{scheme}://127.0.0.1:{server.address('secure' if scheme in ('https', 'wss') else 'public')[1]}{path}"
+    host, port = server.address("secure" if scheme in ("https", "wss") else "public")
+    return f"{scheme}://{host}:{port}{path}"
 
 
 def in_page(browser, script, *arguments):

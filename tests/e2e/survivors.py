@@ -131,11 +131,11 @@ class Fleet:
             await asyncio.sleep(0.05)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.wait(tasks, timeout=10)
 
     async def live(self, survivor):
         await asyncio.sleep(random.random())
-        while True:
+        while not self.ending:  # wait_for may swallow a cancellation
             try:
                 await self.once(survivor)
             except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError, ConnectionError):
@@ -153,7 +153,7 @@ class Fleet:
             if survivor.since:
                 join["since"] = survivor.since
             writer.write(masked(1, json.dumps(join).encode()))
-            while True:
+            while not self.ending:
                 opcode, payload = await asyncio.wait_for(read_frame(reader), SILENCE_SECONDS)
                 if opcode == 1:
                     survivor.take(json.loads(payload))

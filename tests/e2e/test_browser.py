@@ -25,6 +25,8 @@ protocol = json
 upstream = app
 auth = backend
 client_js = yes
+poll_wait = 5s
+poll_timeout = 4s
 hook = /belfry
 hook_secret = ${BROWSER_SECRET}
 notify = connected, disconnected, occupied, vacated
@@ -139,13 +141,13 @@ def test_chat_comes_back_after_a_close(server, browser):
 
 
 class Behind:
-    """The daemon's https address as a gate shows it."""
+    """The daemon's https address as a gate shows it, by another name, which has cookies of its own."""
 
     def __init__(self, gate):
         self.gate = gate
 
     def address(self, _):
-        return "127.0.0.1", self.gate.port
+        return "localhost", self.gate.port
 
 
 def set_offline(browser, gate, target, offline):
@@ -199,7 +201,9 @@ def test_chat_is_complete_after_a_reload_and_ten_seconds_offline(server, browser
         ada.say("three")
         bob.wait("messages", "Ada three")
         hear("Ada (you) three")
-        browser.get("about:blank")
+        leave_pages(browser, page_url(Behind(gate), "https", "/chat.css"))
+    # A session of long polling ends by its time-out.
+    wait_until(lambda: server.connections() == 0, lambda: server.get("/v1/connections"), SECONDS)
 
 
 ECHO = """

@@ -10,6 +10,8 @@ import time
 import pytest
 
 from belfry import wait_until
+from redis_cluster import Cluster
+from redis_sentinel import Sentinels
 from redis_server import RedisServer
 from survivors import Fleet, Reporter
 
@@ -115,6 +117,44 @@ def test_belfry_killed(start, durable_redis):
     assert moved["before"] == CLIENTS / 2
     assert counts["connects"] >= CLIENTS + CLIENTS / 2
     assert counts["recovered"] == CLIENTS / 2 and counts["not_recovered"] == counts["gaps"] == 0, counts
+
+
+# Redis's own ways to live on.
+
+
+def test_primary_failed_over_by_sentinel(start, tmp_path):
+    """The primary dies with -9; Sentinel makes the replica primary. Replication is asynchronous: what was lost on the way is told."""
+    group = Sentinels(tmp_path)
+    try:
+        group.start()
+        servers = two_nodes(start, broker(group.primary.url, *group.options()))
+
+        def strike(fleet, reporter):
+            group.primary.kill()
+            group.wait_switched(group.replica.port)
+
+        survive(servers, strike, "primary failed over by Sentinel")
+    finally:
+        group.stop()
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["bus", "sharded"])
+def test_cluster_node_killed(start, tmp_path, sharded):
+    """One of three primaries dies with -9; its replica takes its slots over."""
+    cluster = Cluster(tmp_path)
+    try:
+        cluster.start()
+        lines = ["cluster = yes", "sharded = yes" if sharded else "sharded = no"]
+        servers = two_nodes(start, broker(cluster.url(), *lines))
+        victim = cluster.primaries()[1]
+
+        def strike(fleet, reporter):
+            cluster.server(victim).kill()
+            wait_until(lambda: victim not in cluster.primaries() and cluster.whole(), "no replica took over", 30)
+
+        survive(servers, strike, f"cluster node killed ({'sharded' if sharded else 'bus'})")
+    finally:
+        cluster.stop()
 
 
 # A node in a network of its own.

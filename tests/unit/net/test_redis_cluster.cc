@@ -229,7 +229,7 @@ void test_try_again(void **) {
     assert_true(send({"GET", "b"}, 3));
     assert_true(until([] { return replies.size() == 2; }));
     assert_true(replies[1] == "3 null" || replies[1] == "3 -CLUSTERDOWN for ever");
-    assert_in_range(seen(&nodes[0], "GET b"), 15, 40); // backs off
+    assert_in_range(seen(&nodes[0], "GET b"), 5, 40); // backs off
 }
 
 void test_lost_link_and_end(void **) {
