@@ -254,7 +254,7 @@ bool token_find(const belfry_call *call, const route_auth *route, belfry_text *t
 }
 
 belfry_verdict_type ask_backend(const belfry_call *call, belfry_verdict *verdict) {
-    if (call->request->kind == BELFRY_HTTP) return BELFRY_PASS; // which the backend is about to see itself
+    if (call->request->kind == BELFRY_HTTP) return BELFRY_PASS;    // which the backend is about to see itself
     if (call->request->kind == BELFRY_CARRIED) return BELFRY_PASS; // it was asked when the session was opened
     if (call->host->ask_backend(call)) return BELFRY_WAIT;
     return deny(verdict, 500, "auth asks the backend, and the route has no hook");

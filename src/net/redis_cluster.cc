@@ -77,6 +77,7 @@ static void check(redis_cluster *c, const char *why) {
         refreshes = true;
         whole = whole && c->ready && is_coming(c, l);
     }
+    c->unsettled = refreshes;
     if (refreshes) redis_cluster_refresh(c);
     if (whole == c->ready || c->closing) return;
     c->ready = whole;
@@ -201,7 +202,7 @@ static void on_slots(redis *r, const redis_value *reply, void *context, uint64_t
     auto *c = static_cast<redis_cluster *>(context);
     c->asking = false;
     if (c->closing) return;
-    set_refresh(c, c->ready ? refresh_idle_ms : refresh_min_ms);
+    set_refresh(c, c->ready && !c->unsettled ? refresh_idle_ms : refresh_min_ms);
     if (reply == nullptr) return;
     const std::string asked = redis_at(r)->host;
     error e;
@@ -215,7 +216,7 @@ static void on_slots(redis *r, const redis_value *reply, void *context, uint64_t
         return;
     }
     apply(c, reply, asked);
-    if (c->ready) set_refresh(c, refresh_idle_ms);
+    if (c->ready && !c->unsettled) set_refresh(c, refresh_idle_ms);
     if (r != c->seed) return;
     redis_free(c->seed); // the links know more than it
     c->seed = nullptr;
@@ -259,7 +260,7 @@ static void start_seed(redis_cluster *c) {
 static void on_refresh(evutil_socket_t, short, void *context) {
     auto *c = static_cast<redis_cluster *>(context);
     sweep_links(c);
-    set_refresh(c, c->ready ? refresh_idle_ms : refresh_min_ms);
+    set_refresh(c, c->ready && !c->unsettled ? refresh_idle_ms : refresh_min_ms);
     if (c->asking) return; // PING ends a link that does not answer
     // Another one at each question: one that is cut off has an old map.
     for (size_t i = 0; i < c->links.size(); i++) {

@@ -40,6 +40,7 @@ struct redis_cluster {
     redis_cluster_events events;
     void *context; // borrowed
     bool ready, closing;
+    bool unsettled; // some owner's link is not ready, or a slot has none
 
     cluster_map map, fresh;             // fresh: the one that is being read
     bool patched;                       // by MOVED, since it was read

@@ -327,11 +327,20 @@ void feed_message(feed *f, message *m) {
     pursue(f);
 }
 
+// Nothing has changed for those who wait already, and they may be many thousands: none of them is looked at again.
 void feed_ask_since(feed *f, const feed_ask *ask) {
+    std::vector<feed_ask> waiting;
+    waiting.swap(f->asks);
     f->asks.push_back(*ask);
     f->asks.back().until_ms = now(f) + feed_wait_ms;
     feed_answer_asks(f, false);
-    pursue(f);
+    bool waits = !f->asks.empty(), reads = !f->live || f->check || feed_asks_read(f);
+    if (waits) waiting.push_back(f->asks.back());
+    waiting.swap(f->asks);
+    if (waits && reads)
+        pursue(f);
+    else
+        arm(f);
 }
 
 // Many rooms at once after an outage: each turn sends some of the reads.

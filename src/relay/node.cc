@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "net/resolve.h"
 #include "relay/carry.h"
+#include "relay/node_peers.h"
 #include "relay/node_sessions.h"
 
 namespace belfry {

@@ -4,7 +4,6 @@
 #include "proto/peer_carry.h"
 #include "relay/carry.h"
 #include "relay/node_impl.h"
-#include "relay/node_sessions.h"
 
 namespace belfry {
 

@@ -3,8 +3,6 @@
 #pragma once
 
 #include "relay/node.h"
-#include "relay/node_carry.h"
-#include "relay/node_peers.h"
 
 namespace belfry {
 
@@ -43,6 +41,11 @@ void node_deliver(void *context, message *m);
 // To the workers in the mask, which may be none; a job is settled at the last one's receipt. Takes it over.
 void node_hand_over(node *n, message *m, uint64_t workers);
 void node_take_publish(node *n, publish_letter *l);
+
+// ---- requests for sessions ----
+
+// Another node's request, to the worker of a session of ours; where there is no such worker, 404. Takes it over.
+void node_carry_local(node *n, carry_letter *l);
 
 // ---- commands ----
 

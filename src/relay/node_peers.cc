@@ -1,6 +1,7 @@
 // The node among others. Main thread.
 #include "relay/node_peers.h"
 
+#include "relay/node_carry.h"
 #include "relay/node_impl.h"
 #include "relay/nodes.h"
 

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "proto/room_name.h"
+#include "relay/node_peers.h"
 
 #include <bit>
 

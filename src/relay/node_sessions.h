@@ -11,8 +11,6 @@ struct node;
 
 // From a worker: to the session's worker, or node.
 void node_carry(node *n, carry_letter *l);
-// To the worker of a session of this node. Where there is no such worker, 404. Takes it over.
-void node_carry_local(node *n, carry_letter *l);
 // The answer. Takes it over.
 void node_carried(node *n, carried_letter *l);
 

@@ -35,7 +35,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=10000)
     parser.add_argument("--kinds", nargs="+", choices=["ws", "wss"], default=["ws", "wss"])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 16000], help="bytes of a payload")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 4000], help="bytes of a payload")
     parser.add_argument("--rate", type=float, default=5, help="messages a second")
     parser.add_argument("--messages", type=int, default=40, help="in a round")
     parser.add_argument("--rounds", type=int, default=3)

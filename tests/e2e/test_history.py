@@ -13,6 +13,7 @@ ROOMS = """
 [route /json]
 mode = rooms
 protocol = json
+ping_interval = 0
 {ROUTE}
 
 [route /first]

@@ -22,7 +22,7 @@ poll_wait = 10s
 [route /short]
 mode = rooms
 poll_wait = 300ms
-poll_timeout = 700ms
+poll_timeout = 3s
 send_queue = 1m
 
 [route /raw]
@@ -169,7 +169,7 @@ def test_a_newer_poll_takes_the_place(server, poller):
 
 
 def test_batches_are_bounded(server):
-    poller = Poller(server.address(), "/short?room=chat:1")
+    poller = Poller(server.address(), "/ws?room=chat:1")
     poller.welcome()
     for i in range(300):
         server.publish("chat:1", str(i))
@@ -181,7 +181,7 @@ def test_batches_are_bounded(server):
     assert got == list(range(300)) and max(sizes) <= 256
     poller.drop()
 
-    poller = Poller(server.address(), "/short?room=chat:2")
+    poller = Poller(server.address(), "/ws?room=chat:2")
     poller.welcome()
     for i in range(12):
         server.publish("chat:2", json.dumps(str(i) * 20000))
@@ -304,7 +304,7 @@ def test_many_sessions_over_any_connections(server):
 
 
 def test_sessions_count_as_connections(start):
-    server = start("[belfry]\nworkers = 1\nmax_connections = 4\n\n[route /ws]\nmode = rooms\npoll_timeout = 500ms\n")
+    server = start("[belfry]\nworkers = 1\nmax_connections = 4\n\n[route /ws]\nmode = rooms\npoll_timeout = 4s\n")
     carrier = Poller(server.address(), "/ws")  # one connection for all
     for _ in range(3):
         assert carrier.ask("GET", carrier.url(None)).status == 200
@@ -318,7 +318,7 @@ def test_sessions_count_as_connections(start):
 
 def test_hooks_and_limits(start):
     with HookBackend(connect={"user": "ada", "rooms": ["chat:1"]}) as backend:
-        limits = "auth = backend\nnotify = connected, disconnected\nconnections_per_ip = 2\npoll_timeout = 500ms\n"
+        limits = "auth = backend\nnotify = connected, disconnected\nconnections_per_ip = 2\npoll_timeout = 3s\n"
         server = start(hook_config(backend, route=limits + "poll_wait = 200ms\n"))
         pollers = [Poller(server.address(), "/ws") for _ in range(3)]
         first = pollers[0].welcome()

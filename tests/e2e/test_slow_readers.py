@@ -308,7 +308,7 @@ def test_ctl_shows_the_queues(server):
 
 # At large: 10,000 readers, of which 100 never read.
 
-READERS, STOPPED, ROUNDS, MESSAGES = 10000, 100, 3, 15
+READERS, STOPPED, ROUNDS, MESSAGES = 10000, 100, 5, 15
 LARGE_QUEUE = 256 << 10
 
 
@@ -341,7 +341,7 @@ class Slow:
 
     def __exit__(self, *_):
         self.swarm.kill()
-        wait_until(lambda: self.server.connections() == READERS - STOPPED, "the slow ones stay", 30)
+        wait_until(lambda: self.server.connections() == READERS - STOPPED, self.server.connections, 30)
 
 
 def publish_keyed(server, room, data, number):
@@ -364,6 +364,7 @@ def measure(server, fast, first):
 def test_a_hundred_that_never_read(start, policy):
     server = start(
         f"[belfry]\nworkers = 2\n[route /raw]\nprotocol = raw\nsend_queue = 256k\non_slow = {policy}\n"
+        "ping_interval = 0\n"  # who never reads would be found by that, too
         "[broker]\nmax_message = 64k\n[room *]\njoin = anyone\npublish = members\n"
     )
     with Swarm(server.address(), n=READERS - STOPPED, path="/raw?room=load:0", max_seconds=600) as fast:

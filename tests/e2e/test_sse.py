@@ -319,6 +319,7 @@ def test_presence(server):
     answer = carrier.post(reader.welcomed["connection"], {"type": "members", "id": 2, "room": "seen:1"})
     assert answer.status == 200 and json.loads(answer.body)["count"] == 2
     carrier.drop()
+    assert client.receive_json()["type"] == "ok" and client.receive_json()["type"] == "member"
     client.finish()
     reader.json(type="member", event="leave", member={"conn": client.welcome["conn"]})
     reader.drop()
