@@ -73,7 +73,8 @@ void greeted(redis *r, redis_awaits who, const redis_value *v) {
 void refused_subscription(redis *r, const redis_value *v) {
     static log_limit limit = {.burst = 2};
     uint64_t held = 0;
-    if (log_limit_pass(&limit, &held))
+    const bool elsewhere = starts_with(v->text, "MOVED "); // a cluster's everyday: it is subscribed there
+    if (!elsewhere && log_limit_pass(&limit, &held))
         log_warn("redis %s: a subscription was refused: %.*s (%llu more held back)", r->name.c_str(),
                  static_cast<int>(v->text.size() < 200 ? v->text.size() : 200), v->text.data(),
                  static_cast<unsigned long long>(held));

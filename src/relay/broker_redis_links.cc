@@ -123,6 +123,8 @@ static void primary_changed(void *context) {
 
 static void cluster_ready(void *context) {
     auto *b = static_cast<redis_broker *>(context);
+    for (placed_link *p : b->placed) // those that did not know where to go need not wait for their second to pass
+        if (!redis_ready(p->link)) redis_reconnect(p->link, "the cluster is known");
     redis_scripts_load(b);
     redis_broker_check_up(b);
 }

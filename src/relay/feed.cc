@@ -113,11 +113,15 @@ static void begin_epoch(feed *f, const message *m) {
 }
 
 // History went back behind what was handed over: a fail-over to a replica that was behind, say. Its offsets are given
-// out again, to other messages.
+// out again, to other messages. Its new epoch is read at once: until it is known, who joins with an offset of the old
+// one would be taken for somebody who has seen what has it now.
 static void went_back(feed *f, const position *to) {
     position seen = f->at;
-    f->check = false;
     f->of->host->renew(f->of->context, f->room, &seen);
+    discard_held(f);
+    f->until_ms = 0;
+    f->check = true;
+    f->reading = feed_read::none; // a page that was asked for before names the old epoch
     jump(f, to);
 }
 
@@ -141,8 +145,8 @@ static void accept(feed *f, message *m) {
     if (f->check) return hold(f, m); // until it is known whether it follows on what was handed over
     if (m->at.offset <= f->at.offset && !seen_before(f, m)) {
         position at = before(&m->at);
-        discard_held(f);
         went_back(f, &at);
+        return hold(f, m);
     }
     if (m->at.offset <= f->at.offset) {
         f->of->count.duplicates++;
@@ -179,7 +183,9 @@ static void pursue(feed *f) {
     uint64_t after = why == feed_read::hole ? f->at.offset - (f->at.offset != 0) // with the last one, to know it again
                      : why == feed_read::cache ? feed_asks_after(f)
                                                : 0;
-    uint32_t limit = why == feed_read::position || (f->live && !f->known) ? 0 : f->limit;
+    uint32_t limit = why == feed_read::position || (f->live && !f->known) ? f->of->cache_budget != 0
+                     : why == feed_read::hole                             ? f->limit + 1
+                                                                          : f->limit;
     f->reading = why;
     f->tag = ++f->of->last_tag;
     f->asked_at = f->at;
@@ -201,9 +207,17 @@ static void go_live(feed *f) {
         accept(f, m);
 }
 
+// The last message is the one at `at`: after an outage it is to be known again, though it was not handed over here.
+static void mark_last(feed *f, const history_page *page) {
+    if (!f->of->cache_budget || !page->count) return;
+    const message *last = page->messages[page->count - 1];
+    if (memcmp(&last->at, &f->at, sizeof f->at) == 0) f->mark = mark_of(last);
+}
+
 static void first_page(feed *f, const history_page *page, feed_read why) {
     f->known = !page->failed;
     if (f->known) f->at = page->top;
+    if (f->known) mark_last(f, page);
     if (f->known && why == feed_read::cache) feed_cache_fill(f, page);
     go_live(f);
 }
@@ -262,10 +276,7 @@ static void take_page(feed *f, const history_page *page, feed_read why) {
         f->at.offset = 0;
     }
     if (!position_same_epoch(&page->top, &f->at)) return other_epoch(f, page);
-    if (tells_of_going_back(f, page)) {
-        went_back(f, &page->top);
-        return drain_held(f);
-    }
+    if (tells_of_going_back(f, page)) return went_back(f, &page->top);
     if (why == feed_read::cache) return feed_cache_fill(f, page);
     f->check = false;
     fill(f, page);
@@ -288,9 +299,10 @@ void feed_page(feed *f, const history_page *page) {
     f->reading = feed_read::none;
     if (!f->live)
         first_page(f, page, why);
-    else if (!page->failed)
+    else if (!page->failed) {
         take_page(f, page, why);
-    else if (why == feed_read::hole)
+        mark_last(f, page);
+    } else if (why == feed_read::hole)
         go_on_without(f);
     feed_answer_asks(f, why == feed_read::cache);
     feed_cache_settle(f);

@@ -140,13 +140,12 @@ static void begin_to_keep(history *h, history_room *r) {
     h->count.bytes += room_bytes(r);
 }
 
-// By now the workers have made the forms of the message before.
-static void charge_last_again(history *h, history_room *r) {
-    kept_message *last = kept_at(r, r->count - 1);
-    uint32_t charge = history_charge(last->what);
+// By now the workers have made further forms of it: for its members, for who has joined since.
+static void charge_again(history *h, kept_message *k) {
+    uint32_t charge = history_charge(k->what);
     h->count.bytes += charge;
-    h->count.bytes -= last->charge;
-    last->charge = charge;
+    h->count.bytes -= k->charge;
+    k->charge = charge;
 }
 
 static void evict(history *h, uint64_t now_ms) {
@@ -165,7 +164,7 @@ void history_keep(history *h, message *m, uint64_t now_ms) {
     m->at = r->top;
     m->at.offset = ++r->top.offset;
     if (r->count)
-        charge_last_again(h, r);
+        charge_again(h, kept_at(r, r->count - 1));
     else
         begin_to_keep(h, r);
     while (r->count >= m->keep)
@@ -191,8 +190,11 @@ history_slice history_read(history *h, view room, uint64_t after, uint32_t limit
     uint64_t first = r->top.offset - r->count + 1; // of what is kept
     uint64_t from = std::max(std::min(after, r->top.offset) + 1, first);
     if (r->top.offset >= from && r->top.offset - from >= limit) from = r->top.offset - limit + 1;
-    for (uint64_t offset = from; offset <= r->top.offset; offset++)
-        h->page.push_back(kept_at(r, static_cast<uint32_t>(offset - first))->what);
+    for (uint64_t offset = from; offset <= r->top.offset; offset++) {
+        kept_message *k = kept_at(r, static_cast<uint32_t>(offset - first));
+        charge_again(h, k); // what is above the budget then goes with the next message
+        h->page.push_back(k->what);
+    }
     bool whole = after <= r->top.offset && from == after + 1;
     return {r->top, whole, h->page.data(), h->page.size()};
 }

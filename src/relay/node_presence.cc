@@ -43,17 +43,22 @@ static void on_tidy(void *context, view id) {
     presence_redis_tidy(static_cast<node *>(context)->presence, id);
 }
 
+// Whoever finds the lease gone just before it is taken again says so just after it, so we may not have learnt of it.
 static void on_back(void *context, bool taken_for_lost) {
     auto *n = static_cast<node *>(context);
     presence_resync(n->presence, taken_for_lost);
-    if (taken_for_lost) n->presence_again_ms = n->on->clock.monotonic_ms + again_ms;
+    n->presence_again_ms = n->on->clock.monotonic_ms + again_ms;
+}
+
+static void on_joined(void *context, view id) {
+    presence_redis_spare(static_cast<node *>(context)->presence, id);
 }
 
 static void on_tidied(void *context, view id) {
     nodes_tidied(static_cast<node *>(context)->others, id);
 }
 
-static const nodes_events others_events = {nullptr, nullptr, on_tidy, on_back};
+static const nodes_events others_events = {on_joined, nullptr, on_tidy, on_back};
 
 // ---------------------------------------------------------------- letters
 

@@ -24,6 +24,7 @@ struct node_walk {
     std::vector<std::string> rooms; // of the part that was read last, still to be looked through
     bool held;                      // looks through the held ones of rooms.back()
     std::string entries_cursor;
+    bool spared; // the node lives after all
 };
 
 struct presence_redis {
@@ -207,12 +208,12 @@ static bool read(presence_store *base, presence_room *r) {
 // ---------------------------------------------------------------- walks
 
 static void begin_walk(presence_redis *s, view node) {
-    for (const node_walk &w : s->walks)
-        if (w.node == node && &w != &s->walks.front()) return; // will be
-    if (!s->walks.empty() && s->walks.front().node == node)
-        s->walks.front().begun = false;
-    else
-        s->walks.push_back({std::string(node), false, false, {}, {}, false, {}});
+    for (node_walk &w : s->walks) {
+        if (w.node != node) continue;
+        w.begun = w.spared = false;
+        return;
+    }
+    s->walks.push_back({std::string(node), false, false, {}, {}, false, {}, false});
 }
 
 // The first part of [cursor, array of texts], or null.
@@ -255,7 +256,7 @@ static void on_entries(redis *, const redis_value *reply, void *context, uint64_
     const redis_value *pairs = scanned(s, reply, &w->entries_cursor);
     if (!pairs && reply && reply->type == redis_type::error && reply->text.starts_with("WRONGTYPE"))
         return end_part(w); // somebody else's key: it must not keep what is behind it
-    if (!pairs) return;
+    if (!pairs || w->spared) return;
     for (size_t i = 0; i + 1 < pairs->count; i += 2) {
         const redis_value *conn = &pairs->elements[i], *value = conn + 1;
         found_member m = {};
@@ -297,7 +298,8 @@ static void turn(presence_store *base, uint64_t now_ms) {
     s->now_ms = now_ms;
     if (s->asking || s->walks.empty() || now_ms < s->retry_ms || !s->over->ops->ready(s->over)) return;
     node_walk *w = &s->walks.front();
-    if (!w->begun) *w = {w->node, true, false, "0", {}, false, "0"};
+    if (w->spared) return s->walks.pop_front();
+    if (!w->begun) *w = {w->node, true, false, "0", {}, false, "0", false};
     if (s->head.of->foreign >= foreign_max) return;
     if (!w->rooms.empty())
         s->asking = ask_entries(s, w);
@@ -347,6 +349,11 @@ void presence_redis_new(presence *p, const presence_redis_settings *settings) {
 
 void presence_redis_tidy(presence *p, view node) {
     begin_walk(of(p->store), node);
+}
+
+void presence_redis_spare(presence *p, view node) {
+    for (node_walk &w : of(p->store)->walks)
+        if (w.node == node) w.spared = true; // the answer that it waits for comes first
 }
 
 void presence_redis_leave(presence *p) {

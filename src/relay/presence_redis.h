@@ -25,6 +25,8 @@ void presence_redis_new(presence *p, const presence_redis_settings *settings);
 // That node is dead: its members are taken out, and their rooms told with the cause node_lost. Tried again until it has
 // worked.
 void presence_redis_tidy(presence *p, view node);
+// That node was only slow: no more of it is taken out. What was, it writes again itself.
+void presence_redis_spare(presence *p, view node);
 // This node ends in order, all its members are out.
 void presence_redis_leave(presence *p);
 

@@ -28,7 +28,7 @@ WARM_UP = 5
 CONFIG = """
 [belfry]
 workers = 1
-log_level = warn
+log_level = error
 [listener public]
 listen = 127.0.0.1:{port}
 {tls}

@@ -50,6 +50,12 @@ class Flow:
         self.thread.join(60)
         assert not self.thread.is_alive() and self.failure is None, self.failure
 
+    def wait_more(self, count, seconds=60):
+        """Until that many more rounds were begun."""
+        until = self.number + count
+        wait_until(lambda: self.failure or self.number >= until, "the publisher stands still", seconds)
+        assert self.failure is None, self.failure
+
     def wait_all_accepted(self, since, seconds):
         """Until each room had a publish accepted that began after `since`; when the last room had."""
 
@@ -98,6 +104,11 @@ class Member(threading.Thread):
 
     def numbers(self, room):
         return [event[1] for event in list(self.events.get(room, [])) if event[0] == "message"]
+
+    def wait_count(self, room, count, seconds=60):
+        """Until it has got that many messages."""
+        wait_until(lambda: self.failure or len(self.numbers(room)) >= count, f"{room}: no messages", seconds)
+        assert self.failure is None, self.failure
 
     def gaps(self, room):
         return sum(event[0] == "gap" for event in list(self.events.get(room, [])))

@@ -125,14 +125,16 @@ def test_primary_killed(start, cluster, sharded):
     rooms = [room_on(cluster, port, kind, sharded) for kind in ("plain", "kept") for port in ports]
     members = [Member(node, rooms) for node in nodes]
     flow = Flow(nodes, rooms).start()
-    wait_until(lambda: all(len(m.numbers(r)) > 30 for m in members for r in rooms), "no messages")
+    for member in members:
+        for room in rooms:
+            member.wait_count(room, 30)
 
     killed = time.monotonic()
     cluster.server(ports[0]).kill()
     flow.wait_all_accepted(killed + 0.5, BACK_SECONDS)
     assert ports[0] not in cluster.primaries()
     back = flow.number
-    wait_until(lambda: flow.number > back + 50, "the publisher stands still", 30)
+    flow.wait_more(50)
     settle(flow, members, rooms)
     for member in members:
         for room in rooms:
@@ -151,19 +153,19 @@ def test_slots_move_while_messages_flow(start, cluster, sharded):
     rooms.append(room_on(cluster, target, "kept", sharded))
     members = [Member(node, rooms) for node in nodes]
     flow = Flow(nodes, rooms).start()
-    wait_until(lambda: all(len(m.numbers(r)) > 30 for m in members for r in rooms), "no messages")
+    for member in members:
+        for room in rooms:
+            member.wait_count(room, 30)
     moved = {slot_of("{" + room + "}") for room in rooms[:2]} | {slot_of("belfry:room:" + rooms[1])}
     for _ in range(3):  # there, back, and there again
         for slot in moved:
             owner = cluster.owners()[slot]
             cluster.move_slot(slot, target if owner == source else source)
-        before = flow.number
-        wait_until(lambda: flow.number > before + 30, "the publisher stands still", 30)
+        flow.wait_more(30)
     # And most of all the others, as operators do it.
     cluster.reshard(3000, source, target)
     wait_until(lambda: cluster.whole(), "the cluster is not whole again", 30)
-    before = flow.number
-    wait_until(lambda: flow.number > before + 50, "the publisher stands still", 30)
+    flow.wait_more(50)
     settle(flow, members, rooms)
     assert not any(flow.refused[room] for room in rooms), flow.refused
     for member in members:
@@ -188,13 +190,13 @@ def test_planned_failover_of_a_primary(start, cluster):
     rooms = [room_on(cluster, port, "kept", True), room_on(cluster, port, "plain", True)]
     member = Member(node, rooms)
     flow = Flow([node], rooms).start()
-    wait_until(lambda: all(len(member.numbers(r)) > 30 for r in rooms), "no messages")
+    for room in rooms:
+        member.wait_count(room, 30)
     replica = cluster.replica_of(port)
     cluster.call(replica, "CLUSTER", "FAILOVER")
     wait_for(lambda: replica in cluster.primaries() and port not in cluster.primaries(), "not failed over", 20)
-    before, since = flow.number, time.monotonic()
-    flow.wait_all_accepted(since, BACK_SECONDS)
-    wait_until(lambda: flow.number > before + 50, "the publisher stands still", 30)
+    flow.wait_all_accepted(time.monotonic(), BACK_SECONDS)
+    flow.wait_more(50)
     settle(flow, [member], rooms)
     for room in rooms:
         member.check(room, flow, kept=room.startswith("kept"))

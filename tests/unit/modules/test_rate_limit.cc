@@ -138,6 +138,27 @@ void test_request_rate(void **) {
     ASSERT_TEXT(reason(), "too many requests");
 }
 
+// A request that its backend has made a held stream comes to `admitted` again, and is a connection from there on.
+void test_held_stream(void **) {
+    void *scope = route({{"connections_per_ip", number_value(1)}, {"connections_per_user", number_value(1)}});
+    fake->call.user = belfry_text_of("56");
+    block first, second;
+    for (block *one : {&first, &second}) {
+        use(one);
+        assert_int_equal(handshake(scope, BELFRY_HTTP), BELFRY_PASS);
+        assert_int_equal(module->admitted(&fake->call, &fake->verdict), BELFRY_PASS);
+        assert_int_equal(counted(), one == &first ? 0 : 2);
+        (void)call_of(BELFRY_EVENTS, scope);
+        const belfry_verdict_type verdict = module->admitted(&fake->call, &fake->verdict);
+        assert_int_equal(verdict, one == &first ? BELFRY_PASS : BELFRY_DENY);
+    }
+    assert_int_equal(fake->verdict.status, 429);
+    end(&second);
+    assert_int_equal(counted(), 2); // the first one's address and user
+    end(&first);
+    assert_int_equal(counted(), 0);
+}
+
 void test_connections_per_ip(void **) {
     void *scope = route({{"connections_per_ip", number_value(2)}});
     block blocks[4];
@@ -456,6 +477,7 @@ int main() {
         cmocka_unit_test_setup_teardown(test_connection_rate, setup, finish),
         cmocka_unit_test_setup_teardown(test_keys, setup, finish),
         cmocka_unit_test_setup_teardown(test_request_rate, setup, finish),
+        cmocka_unit_test_setup_teardown(test_held_stream, setup, finish),
         cmocka_unit_test_setup_teardown(test_connections_per_ip, setup, finish),
         cmocka_unit_test_setup_teardown(test_reload, setup, finish),
         cmocka_unit_test_setup_teardown(test_refused_counts_nothing, setup, finish),
