@@ -445,6 +445,31 @@ def test_three_rooms_from_one_id(server, by):
     third.drop()
 
 
+def test_rooms_that_no_id_has_place_for(server):
+    """An event id names 32 rooms; of the others a reader that comes back is told that it may have missed something."""
+    rooms = [f"kept:many{i}" for i in range(40)]
+    target = "/ws?" + "&".join(f"room={room}" for room in rooms)
+    reader = read(server, target)
+    reader.welcome()
+    for room in rooms:
+        server.command({"op": "publish", "room": room, "data": 1})
+    for _ in rooms:
+        reader.json(type="message")
+    reader.settle()
+    last = reader.last_id
+    assert last.count(",") == 31
+    reader.drop()
+    for room in rooms:
+        server.command({"op": "publish", "room": room, "data": 2})
+    again = read(server, target, last_id=last)
+    again.welcome()
+    got = [again.json() for _ in rooms]
+    assert sorted(m["room"] for m in got) == sorted(rooms)
+    told = {m["room"] for m in got if m["type"] == "gap"}
+    missed = {m["room"] for m in got if m["type"] == "message" and m["data"] == 2}
+    assert len(told) == 8 and len(missed) == 32
+
+
 def test_an_id_of_another_life(server):
     server.publish("kept:g", "1")
     reader = read(server, "/ws", last_id="Zz09:1:kept%3Ag,Zz09:3:closed%3A1")

@@ -198,6 +198,30 @@ void test_a_message_above_the_budget_is_not_kept(void **) {
 }
 
 // The form that members get is made after it was kept, and may be larger than thought.
+// Who joins reads it in a form of its own, long after the next message has come.
+void test_forms_that_joiners_have_made_are_charged(void **) {
+    json_reader *reader = json_reader_new();
+    buffer scratch = {};
+    for (int i = 0; i < 2; i++)
+        assert_true(keep("a", "\"" + std::string(4000, 'x') + "\"", 10) != 0);
+    const uint64_t before = h->count.bytes;
+    const history_slice s = history_read(h, "a", 0, 10, start_ms);
+    assert_int_equal(s.count, 2);
+    assert_int_equal(h->count.bytes, before);
+    for (size_t i = 0; i < s.count; i++)
+        for (wire_form form : {form_json, form_sse_json, form_raw})
+            (void)message_form(s.messages[i], form, reader, &scratch, nullptr);
+    json_reader_free(reader);
+    buffer_free(&scratch);
+    assert_read(read("a", 1, 0), "part");
+    assert_int_equal(h->count.bytes, before); // nothing was read
+    assert_int_equal(history_read(h, "a", 0, 10, start_ms).count, 2);
+    assert_in_range(h->count.bytes, before + 4 * 4000, before + 4 * 4000 + 2000);
+    h->budget = before;
+    assert_int_equal(keep("b", "1", 10), 1); // and make room
+    assert_true(h->count.bytes <= h->budget && h->count.evicted != 0);
+}
+
 void test_a_message_is_charged_with_its_forms(void **) {
     json_reader *reader = json_reader_new();
     buffer scratch = {};
@@ -269,6 +293,7 @@ int main() {
         with_history(test_the_budget_takes_the_quietest_room_first),
         with_history(test_a_message_above_the_budget_is_not_kept),
         with_history(test_a_message_is_charged_with_its_forms),
+        with_history(test_forms_that_joiners_have_made_are_charged),
         with_history(test_what_a_message_costs),
     };
     return cmocka_run_group_tests_name("history", tests, nullptr, nullptr);
