@@ -311,8 +311,8 @@ struct belfry_module {
     /* A token for the connection's next hours ({"type":"auth"}). PASS: it took it. All modules are asked until one
      * passes. */
     enum belfry_verdict_type (*renew)(const struct belfry_call *call, struct belfry_verdict *verdict);
-    /* The last call, once for each connection (each request, of BELFRY_HTTP and BELFRY_CARRIED) for which the module's turn came at the
-     * handshake: not where a module before it denied. */
+    /* The last call, once for each connection (each request, of BELFRY_HTTP and BELFRY_CARRIED) for which the module's
+     * turn came at the handshake: not where a module before it denied. */
     void (*close)(const struct belfry_call *call);
 };
 

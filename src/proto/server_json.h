@@ -12,8 +12,8 @@ namespace belfry {
 struct server_welcome {
     view conn;
     view connection; // what its client names the session by in requests of its own (proto/cursor.h); empty: left out
-    view user; // empty: left out
-    view info; // verbatim JSON; empty: left out
+    view user;       // empty: left out
+    view info;       // verbatim JSON; empty: left out
     int64_t ping_seconds;
     uint64_t expires_in;              // seconds; 0: left out
     const view *rooms;                // borrowed

@@ -79,9 +79,18 @@ static void admitting_deadline(conn *c) {
 static const conn_phase admitting_phase = {"admitting",        waiting_bytes,  waiting_eof,
                                            admitting_deadline, room_leave_all, nullptr};
 
+// Rooms with history that the last event id does not name, since it had no place for more (cursor.h): nobody knows what
+// their reader has missed.
+static void add_unnamed(const conn *c, std::vector<plain_rejoin> *list) {
+    if (list->empty()) return; // it is here for the first time
+    for (const membership *m = c->rooms; m; m = m->next)
+        if (m->in->rule && m->in->rule->history) list->push_back({std::string(room_name(m->in)), {}, true});
+}
+
 // The list goes on with what is told to the reader (sse.cc), but for rooms that were refused at once.
 static void rejoin(conn *c) {
     std::vector<plain_rejoin> list = c->plain->rejoin; // the session may end meanwhile
+    add_unnamed(c, &list);
     for (const plain_rejoin &r : list)
         if (c->open) c->session->rejoin(c, &r);
     if (!c->open || c->holds) return; // the backend is being asked

@@ -37,7 +37,7 @@ struct hook_call {
     int64_t request_id; // the client's, for its answer
     bool has_id;
     bool echo;
-    bool has_since;   // join: names `since`
+    bool has_since; // join: names `since`
     struct position since;
     std::string room; // join, publish
     buffer data;      // owned: publish: what the client sent

@@ -153,7 +153,8 @@ static frame *make(message *m, wire_form form, json_reader *reader, buffer *scra
     return f ? f : frame_ref(message_form(m, form_is_json(form) ? form_json : form_raw, reader, scratch, packer));
 }
 
-// What a slow reader's queue may do with it. A frame of another form that serves for this one too has its marks already.
+// What a slow reader's queue may do with it. A frame of another form that serves for this one too has its marks
+// already.
 static void mark(const message *m, frame *f) {
     if (f->room) return;
     f->room = m->room_hash;

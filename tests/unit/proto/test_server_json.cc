@@ -189,9 +189,11 @@ void test_appends(void **) {
 
 int main() {
     const CMUnitTest tests[] = {
-        TEST(test_welcome), TEST(test_welcome_of_a_user), TEST(test_answers_with_content), TEST(test_answers),
-        TEST(test_message), TEST(test_positions), TEST(test_member), TEST(test_members), TEST(test_message_text),      TEST(test_message_binary),       TEST(test_notices),
-        TEST(test_escapes), TEST(test_appends),
+        TEST(test_welcome),        TEST(test_welcome_of_a_user), TEST(test_answers_with_content),
+        TEST(test_answers),        TEST(test_message),           TEST(test_positions),
+        TEST(test_member),         TEST(test_members),           TEST(test_message_text),
+        TEST(test_message_binary), TEST(test_notices),           TEST(test_escapes),
+        TEST(test_appends),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -71,8 +71,8 @@ inline bool noted_ready(const broker *) {
 inline void noted_free(broker *b) {
     bench->memory->free(b);
 }
-inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_read, nullptr, nullptr,
-                                     noted_turn,      noted_pause,       noted_ready,   noted_free};
+inline constexpr broker_ops noted = {noted_subscribe, noted_unsubscribe, noted_publish, noted_read,  nullptr,
+                                     nullptr,         noted_turn,        noted_pause,   noted_ready, noted_free};
 
 inline std::string asked() {
     return std::exchange(bench->asked, "");

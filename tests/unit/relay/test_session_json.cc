@@ -231,8 +231,7 @@ void members_may_ask_who_is_in_a_room_with_presence(void **) {
     test_client c = open_client(form_json);
     bench->settings.rooms[4].presence = true;
     const std::string ask = "{\"type\":\"members\",\"id\":6,\"room\":\"news\"}";
-    assert_answer(c, "{\"type\":\"members\",\"room\":\"news\"}",
-                  failure("", "400", "members: \\\"id\\\" is missing"));
+    assert_answer(c, "{\"type\":\"members\",\"room\":\"news\"}", failure("", "400", "members: \\\"id\\\" is missing"));
     assert_answer(c, "{\"type\":\"members\",\"id\":6}", failure("6", "400", "room: \\\"room\\\" is missing"));
     assert_answer(c, ask, failure("6", "403", "members: only members may ask who is in news"));
     enter(c.at, "news");
