@@ -11,7 +11,7 @@
 local stream, meta = KEYS[1], KEYS[2]
 local from, limit, bytes_max, candidate = ARGV[1] .. '-0', tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local a_page = 16
-local empty_ttl = 24 * 3600 * 1000
+local empty_ttl = 3600 * 1000 -- whoever may join a room makes such a key
 
 local now = redis.call('HMGET', meta, 'e', 'o')
 if not now[1] then

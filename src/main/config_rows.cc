@@ -133,7 +133,7 @@ const option_row config_rows[] = {
      "server-sent events for who asks with Accept: text/event-stream, as every browser's EventSource does"},
     {"route", "poll", t::boolean, FIELD(route, poll), "yes", 0, 0, nullptr, false,
      "long polling by ?transport=poll, for clients behind proxies that let nothing else through"},
-    {"route", "poll_wait", t::duration, FIELD(route, poll_wait), "25s", 100, hour, nullptr, false,
+    {"route", "poll_wait", t::duration, FIELD(route, poll_wait), "25s", 100, minute, nullptr, false,
      "that a poll waits for a message; below the idle time-out of what stands between"},
     {"route", "poll_timeout", t::duration, FIELD(route, poll_timeout), "30s", 100, hour, nullptr, false,
      "without a poll, after which the session counts as gone"},

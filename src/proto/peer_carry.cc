@@ -28,20 +28,6 @@ bool take_count(const json_object *head, const char *name, uint64_t *out, error 
     return true;
 }
 
-bool take_flag(const json_object *head, const char *name, bool *out, error *e) {
-    const json_member *member = json_find(head, name);
-    if (!member) return true;
-    if (member->raw != "true" && member->raw != "false") return fail(e, name, "must be true or false");
-    *out = member->raw == "true";
-    return true;
-}
-
-void write_count(buffer *out, view name, uint64_t count) {
-    if (!count) return;
-    buffer_append(out, name);
-    buffer_append_uint(out, count);
-}
-
 } // namespace
 
 void peer_carry_write(const peer_carry *c, buffer *out) {
@@ -51,9 +37,10 @@ void peer_carry_write(const peer_carry *c, buffer *out) {
         buffer_append(out, ",\"user\":");
         json_write_string(out, c->user);
     }
-    if (c->binary) buffer_append(out, ",\"binary\":true");
-    write_count(out, ",\"sequence\":", c->sequence);
-    write_count(out, ",\"wait\":", c->wait_ms);
+    if (c->sequence) {
+        buffer_append(out, ",\"sequence\":");
+        buffer_append_uint(out, c->sequence);
+    }
     buffer_append(out, "}\n");
     buffer_append(out, c->body);
 }
@@ -72,8 +59,7 @@ bool peer_carry_parse(json_reader *r, view source, peer_carry *out, error *e) {
     if (out->session.empty()) return fail(e, "session", "is missing");
     out->body = source.substr(line + 1);
     return take_text(&head, "user", peer_carry_user_max, &out->user, e) &&
-           take_flag(&head, "binary", &out->binary, e) && take_count(&head, "sequence", &out->sequence, e) &&
-           take_count(&head, "wait", &out->wait_ms, e);
+           take_count(&head, "sequence", &out->sequence, e);
 }
 
 } // namespace belfry

@@ -1,7 +1,7 @@
 // A client's request on its way to the node that has its session: what relay/carry.h takes between workers, as bytes. A
 // JSON head, a line feed, the body as it is:
-//   {"op":"poll","session":"c_....","user":"56","sequence":3,"wait":25000}\n
-//   {"op":"message","session":"c_....","binary":true}\nBODY
+//   {"op":"poll","session":"c_....","user":"56","sequence":3}\n
+//   {"op":"message","session":"c_...."}\nBODY
 // Pure; the reader's thread. Fuzzed.
 #pragma once
 
@@ -15,11 +15,10 @@ inline constexpr size_t peer_carry_session_max = 255; // bytes
 inline constexpr size_t peer_carry_user_max = 249;
 
 struct peer_carry {
-    bool poll;    // else message
-    bool binary;  // message: of the raw protocol
-    view session; // 1 to 255 bytes
-    view user;    // empty: nobody says who asks
-    uint64_t sequence, wait_ms;
+    bool poll;         // else message
+    view session;      // 1 to 255 bytes
+    view user;         // empty: nobody says who asks
+    uint64_t sequence; // poll: of the last batch that the client has
     view body;
 };
 

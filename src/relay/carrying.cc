@@ -4,7 +4,6 @@
 #include "proto/cursor.h"
 #include "proto/http1_body.h"
 #include "proto/uri.h"
-#include "proto/utf8.h"
 #include "relay/carry.h"
 #include "relay/client.h"
 
@@ -64,7 +63,6 @@ static void send_message(exchange *x, const session_name *of) {
     if (shard_backlogged(x->on->on))
         return refuse(x, 503, refuse_backend, "too many messages are on their way already");
     carry_letter *l = letter_of(x, carry_op::message, of);
-    l->binary = x->on->route->protocol == route_raw && !utf8_valid(body);
     l->body = frame_copy(body);
     buffer_free(&k->body);
     x->on->on->count.plain.posts++;

@@ -323,7 +323,11 @@ void feed_subscribed(feed *f, bool readable) {
 }
 
 void feed_message(feed *f, message *m) {
-    if (position_none(&m->at) || !m->at.offset) return f->of->host->hand_over(f->of->context, f, m);
+    if (position_none(&m->at) || !m->at.offset) {
+        // Who comes and goes is told anew by whoever asks for the members.
+        if (m->what == message_data) f->bare = true;
+        return f->of->host->hand_over(f->of->context, f, m);
+    }
     if (!f->live) {
         if (f->held.size() == feed_held_max) { // the first read is behind it
             discard(f, f->held.front());
@@ -358,6 +362,7 @@ void feed_ask_since(feed *f, const feed_ask *ask) {
 // Many rooms at once after an outage: each turn sends some of the reads.
 void feed_check(feed *f) {
     if (!f->live) return;
+    if (f->bare) gap(f);
     discard_held(f); // the read brings it
     f->until_ms = 0;
     f->reading = feed_read::none; // a page that was asked for before tells nothing

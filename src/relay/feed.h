@@ -82,7 +82,7 @@ struct feeds {
 
 enum class feed_read : uint8_t {
     none,
-    position, // the first one, where nobody asks: for the position alone
+    position, // the first one, where nobody asks: for the position, and the last message to know it again
     cache,    // for joiners
     hole,     // for what is missing behind `at`
 };
@@ -102,6 +102,7 @@ struct feed {
     bool subscribed;
     bool live;
     bool check;               // a read of what was missed in an outage is due
+    bool bare;                // has passed messages without a place: what is lost of those can't be read
     bool cache_whole;         // nothing older than the cache can be read
     feed_read reading;        // what is under way
     uint64_t tag;             // of that read

@@ -137,13 +137,11 @@ enum class carry_op : uint8_t { poll, message };
 struct carry_letter {
     letter head;
     carry_op op;
-    bool binary;         // message: of the raw protocol
     uint64_t remote;     // the node's mark of another node's request; 0: it is this node's
     conn_id from;        // the connection that waits for the answer; nobody's where `remote`
     std::string session; // CONN.KEY, as the client sends it
     std::string user;    // who asks, where a token says so; empty: nobody says
     uint64_t sequence;   // poll: of the last batch that the client has
-    uint64_t wait_ms;    // poll: the longest; 0: by the route
     frame *body;         // counted; null but of a message
 };
 

@@ -42,7 +42,7 @@ static void answered(void *context, int code, view body) {
 void node_carry_remote(node *n, carry_letter *l) {
     buffer out = {};
     view body = l->body ? frame_view(l->body) : view();
-    peer_carry c = {l->op == carry_op::poll, l->binary, l->session, l->user, l->sequence, l->wait_ms, body};
+    peer_carry c = {l->op == carry_op::poll, l->session, l->user, l->sequence, body};
     peer_carry_write(&c, &out);
     view node_of = conn_id_node(view(l->session).substr(0, conn_id_size));
     auto *w = new carry_wait{n, l->head.worker, l->from};
@@ -64,12 +64,10 @@ void node_carry_asked(node *n, const peers_return *to, view body) {
     auto *l = new carry_letter{};
     l->head.type = letter_type::carry;
     l->op = c.poll ? carry_op::poll : carry_op::message;
-    l->binary = c.binary;
     l->remote = mark;
     l->session = c.session;
     l->user = c.user;
     l->sequence = c.sequence;
-    l->wait_ms = c.wait_ms;
     l->body = c.poll ? nullptr : frame_copy(c.body);
     node_carry_local(n, l);
 }

@@ -1,11 +1,14 @@
 """Two Belfries on one Redis are one system: rooms, users, orders to connections of the other node, receivers of both."""
 
+import json
+import threading
 import time
 
 import pytest
 
 from belfry import wait_until
 from hook_backend import HookBackend, hook_config
+from sse import Carrier, Poller, Reader
 
 ROOMS = """
 [room *]
@@ -33,7 +36,7 @@ def ban(call):
 def nodes(start, redis):
     """Two nodes; ?user=NAME names a client's user."""
     with HookBackend(connect=by_query, call=ban) as backend:
-        text = hook_config(backend, route="connect_hook = always\n", more=ROOMS) + BROKER.format(url=redis.url)
+        text = hook_config(backend, route="connect_hook = always\npoll_timeout = 2s\npoll_wait = 2s\n", more=ROOMS) + BROKER.format(url=redis.url)
         servers = [start(text) for _ in range(2)]
         for server in servers:
             wait_until(lambda: server.control("GET", "/readyz").status == 200, "not ready")
@@ -161,3 +164,59 @@ def test_a_message_to_one_connection_of_the_other_node(nodes):
     reply = near.control("POST", f"/v1/rooms/%40conn:{client.welcome['conn']}", b'"psst"')
     assert reply.status == 200
     assert client.receive_json()["data"] == "psst"
+
+
+# Sessions without WebSocket: their requests may arrive at any node.
+
+
+def test_a_post_finds_its_stream_on_the_other_node(nodes):
+    near, far = nodes
+    reader = Reader(far.address(), "/ws?user=ann")
+    connection = reader.welcome()["connection"]
+    carrier = Carrier(near.address(), "/ws?user=ann")
+    answer = carrier.post(connection, {"type": "join", "id": 1, "room": "kept:1"})
+    assert (answer.status, json.loads(answer.body)["type"]) == (200, "ok"), answer.body
+    answer = carrier.post(connection, {"type": "publish", "id": 2, "room": "kept:1", "data": "across"})
+    assert json.loads(answer.body)["offset"] == 1
+    reader.json(type="message", room="kept:1", data="across", offset=1)
+    answer = carrier.post(connection, {"type": "leave", "id": 3, "room": "nowhere"})
+    assert (answer.status, json.loads(answer.body)["code"]) == (404, 404), answer.body
+    answer = carrier.post(connection, b"no object")
+    assert answer.status == 400
+    carrier.drop()
+    reader.drop()
+
+
+def test_a_poll_finds_its_session_on_the_other_node(nodes):
+    near, far = nodes
+    poller = Poller(far.address(), "/ws")
+    poller.welcome()
+    assert poller.send({"type": "join", "id": 1, "room": "lobby"})[1]["type"] == "ok"
+    poller.drop()
+    poller.address = near.address()  # from now on each request goes to the other node
+    assert near.publish("lobby", '"one"') == 0
+    poller.receive(type="message", room="lobby", data="one")
+    threading.Timer(0.5, lambda: near.publish("lobby", '"two"')).start()  # while the poll waits
+    poller.receive(type="message", room="lobby", data="two")
+    assert poller.send({"type": "ping", "id": 7}) == (200, {"type": "pong", "id": 7})
+    poller.drop()
+
+
+def test_sessions_that_are_nowhere(nodes):
+    near, far = nodes
+    reader = Reader(far.address(), "/ws")
+    connection = reader.welcome()["connection"]
+    carrier = Carrier(near.address(), "/ws")
+    conn, _, key = connection.partition(".")
+    for wrong in (f"{conn}.{'A' * len(key)}", f"c_AAAA{connection[6:]}", "nonsense"):
+        answer = carrier.post(wrong, {"type": "ping", "id": 1})
+        assert answer.status in (400, 404), (wrong, answer.status, answer.body)
+    answer = carrier.post(connection, {"type": "ping", "id": 1})
+    assert (answer.status, json.loads(answer.body)) == (200, {"type": "pong", "id": 1})
+    far.process.kill()
+    far.process.wait()
+    began = time.monotonic()
+    answer = carrier.post(connection, {"type": "ping", "id": 2})
+    assert answer.status == 404 and time.monotonic() - began < 5, (answer.status, answer.body)
+    carrier.drop()
+    reader.drop()

@@ -272,3 +272,15 @@ def test_bad_entries_are_not_replayed(nodes, call):
     assert a.status()["broker"]["malformed"] >= 1
     publish(a, "kept:1", "four")
     assert messages(client, 1) == [(4, "four")]
+
+
+def test_a_broken_link_is_told_where_history_can_not_fill_it(nodes, call):
+    """What a backend publishes past history (PUBLISH PREFIXroom:ROOM) is in no history: what was lost of it is told."""
+    client = nodes[0].open_json("/json")
+    join(client, "kept:bare")
+    call("PUBLISH", "belfry:room:kept:bare", "1")
+    assert client.receive_json()["data"] == 1
+    assert call("CLIENT", "KILL", "TYPE", "pubsub") >= 1
+    assert client.receive_json() == {"type": "gap", "room": "kept:bare"}
+    call("PUBLISH", "belfry:room:kept:bare", "2")
+    assert client.receive_json()["data"] == 2

@@ -27,9 +27,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         peer_carry_write(&c, &out);
         frame *second = frame_copy(buffer_view(&out));
         require(peer_carry_parse(reader, frame_view(second), &again, &e));
-        require(again.poll == c.poll && again.binary == c.binary && again.body == c.body);
+        require(again.poll == c.poll && again.body == c.body);
         require(again.session == session && again.user == user);
-        require(again.sequence == c.sequence && again.wait_ms == c.wait_ms);
+        require(again.sequence == c.sequence);
         frame_unref(second);
         buffer_free(&out);
     } else {

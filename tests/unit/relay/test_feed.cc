@@ -218,6 +218,22 @@ void test_outage_is_filled(void **) {
     assert_int_equal(bench->all.count.gaps, 0);
 }
 
+// History can't bring back what was never in it, so an outage is told in rooms that get such messages.
+void test_outage_and_messages_without_a_place(void **) {
+    begin();
+    live_message("E", 11);
+    message *event = make("", 0, "event");
+    event->what = message_member;
+    feed_message(bench->of, event);
+    check();
+    page("E", 11, 11);
+    assert_seen("m11; event; read 10 5; ");
+    feed_message(bench->of, make("", 0, "bare"));
+    check();
+    assert_seen("bare; gap E11; read 10 5; ");
+    page("E", 11, 11);
+}
+
 void test_outage_and_history_is_gone(void **) {
     begin();
     check();
@@ -355,6 +371,7 @@ int main() {
         FEED_TEST(test_read_that_is_not_taken_is_tried_again),
         FEED_TEST(test_outage_without_loss),
         FEED_TEST(test_outage_is_filled),
+        FEED_TEST(test_outage_and_messages_without_a_place),
         FEED_TEST(test_outage_and_history_is_gone),
         FEED_TEST(test_outage_and_history_is_shorter),
         FEED_TEST(test_outage_and_another_message_of_that_offset),
