@@ -87,11 +87,16 @@ class Cluster:
         return sorted(set(self.owners().values()))
 
     def replica_of(self, port):
-        """The port of a primary's replica that is up to date."""
-        for _, _, primary, *replicas in self.call(port, "CLUSTER", "SLOTS"):
-            if primary[1] == port and replicas:
-                return replicas[0][1]
-        raise AssertionError(f"no replica of {port}")
+        """The port of a primary's replica that is up to date; the cluster may take a moment to say so."""
+
+        def found():
+            for _, _, primary, *replicas in self.call(port, "CLUSTER", "SLOTS"):
+                if primary[1] == port and replicas:
+                    return replicas[0][1]
+            return None
+
+        wait_for(found, f"no replica of {port}", 20)
+        return found()
 
     def server(self, port):
         return next(server for server in self.servers if server.port == port)
