@@ -244,9 +244,7 @@ void test_no_renegotiation(void **) {
 
 // An idle server connection: the SSL and all that hangs on it. The client end is freed before it is measured.
 void test_memory_of_an_idle_stream(void **) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    skip(); // mallinfo2 knows nothing of a sanitizer's allocator
-#else
+    if (mallinfo2().uordblks == 0) skip(); // mallinfo2 knows nothing of a sanitizer's allocator
     serve({"a"});
     trust("", false);
     constexpr int warm = 10, count = 500;
@@ -270,7 +268,6 @@ void test_memory_of_an_idle_stream(void **) {
     for (stream &s : held)
         stream_close(&s);
     assert_in_range(each, 1000, 14 * 1024);
-#endif
 }
 
 } // namespace

@@ -268,10 +268,11 @@ void test_what_a_message_costs(void **) {
     size_t each = used / (100 + count);
     print_message("a message of 100 bytes that is kept takes %zu bytes in a room of its own, it is charged %zu\n", each,
                   static_cast<size_t>(h->count.bytes / h->count.messages));
-#if !defined(__SANITIZE_ADDRESS__)
-    assert_true(each < 1200);
-    assert_true(h->count.bytes > used * 8 / 10 && h->count.bytes < used * 13 / 10); // what is charged is what it takes
-#endif
+    if (used != 0) { // mallinfo2 knows nothing of a sanitizer's allocator
+        assert_true(each < 1200);
+        assert_true(h->count.bytes > used * 8 / 10 &&
+                    h->count.bytes < used * 13 / 10); // what is charged is what it takes
+    }
     buffer_free(&scratch);
     json_reader_free(reader);
 }
