@@ -120,9 +120,15 @@ class Cluster:
 
     def move_slot(self, slot, to):
         """Live, as redis-cli --cluster reshard does it, but one given slot: the keys by MIGRATE, then SETSLOT everywhere."""
-        source, target = self.owners()[slot], to
-        self.call(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.node_id(source))
-        self.call(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.node_id(target))
+        source, target = None, to
+
+        def begun():  # who was asked for the owner may not have heard of the last move yet
+            nonlocal source
+            source = self.owners()[slot]
+            self.call(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.node_id(source))
+            return self.call(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.node_id(target))
+
+        wait_for(begun, f"slot {slot} does not begin to move", 20)
         while keys := self.call(source, "CLUSTER", "GETKEYSINSLOT", slot, 100):
             self.call(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
         for port in [target, source, *(p for p in self.primaries() if p not in (source, target))]:
