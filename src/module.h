@@ -304,7 +304,9 @@ struct belfry_module {
     void (*worker_free)(const struct belfry_host *host, void *worker);
 
     enum belfry_verdict_type (*handshake)(const struct belfry_call *call, struct belfry_verdict *verdict);
-    /* The user is known now, all modules have passed: for what counts by user. DENY refuses still. */
+    /* The user is known now, all modules have passed: for what counts by user. DENY refuses still. A request of
+     * BELFRY_HTTP comes here a second time, as BELFRY_EVENTS and with the same memory, where its backend's answer makes
+     * it a held stream (Belfry-Hold): a connection like others from then on. */
     enum belfry_verdict_type (*admitted)(const struct belfry_call *call, struct belfry_verdict *verdict);
     enum belfry_verdict_type (*message)(const struct belfry_call *call, struct belfry_verdict *verdict);
     enum belfry_verdict_type (*publish)(const struct belfry_call *call, struct belfry_verdict *verdict);

@@ -146,6 +146,14 @@ static size_t encode(view in, char *out, const char *alphabet, bool padding) {
     return static_cast<size_t>(out - start);
 }
 
+bool bytes_are_base64url(view s) {
+    for (char c : s) {
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_') return false;
+    }
+    return true;
+}
+
 size_t base64_encode(view in, char *out) {
     return encode(in, out, base64_alphabet, true);
 }

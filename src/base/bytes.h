@@ -50,6 +50,9 @@ view bytes_trim(view s);
 // A decimal number of 1 to 20 digits, nothing else around it; false where it is none or does not fit.
 [[nodiscard]] bool bytes_parse_uint(view s, uint64_t *out);
 
+// Nothing but characters of base64url (RFC 4648 section 5), or empty: what needs no escape in JSON, URLs and headers.
+[[nodiscard]] bool bytes_are_base64url(view s);
+
 // RFC 4648 section 4, with padding. `out` takes 4*((n+2)/3) bytes; returns how many were written.
 size_t base64_encode(view in, char *out);
 // RFC 4648 section 5, without padding.

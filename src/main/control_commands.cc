@@ -8,6 +8,7 @@ namespace belfry {
 
 // One request's commands: answered when the last result is in.
 struct batch {
+    node *on;         // borrowed
     control_conn *to; // counted
     std::vector<std::string> results;
     size_t pending;
@@ -17,8 +18,7 @@ struct batch {
 
 // Which result a job fills.
 struct batch_slot {
-    node *on; // borrowed
-    batch *of;
+    batch *of; // borrowed: lives until its last result is in
     size_t index;
 };
 
@@ -40,9 +40,7 @@ static void finish(batch *b) {
 
 static void set_error(batch *b, size_t index, int code, view text) {
     buffer out = {};
-    buffer_printf(&out, "{\"error\":{\"code\":%d,\"message\":", code);
-    json_write_string(&out, text);
-    buffer_append(&out, "}}");
+    json_write_error(&out, code, text);
     b->results[index] = buffer_view(&out);
     buffer_free(&out);
     b->single_code = code;
@@ -94,7 +92,7 @@ static void write_result(const publish_job *job, void *context) {
 }
 
 static void published(publish_job *job, void *context) {
-    tell_result(static_cast<batch_slot *>(context)->on, job, write_result, context);
+    tell_result(static_cast<batch_slot *>(context)->of->on, job, write_result, context);
 }
 
 static void ordered(void *context, int code, const char *why) {
@@ -106,13 +104,13 @@ static void ordered(void *context, int code, const char *why) {
 
 static void order(control_api *a, batch *b, size_t index, const command *c, view source) {
     b->pending++;
-    node_order_everywhere(a->node, c, source, ordered, new batch_slot{a->node, b, index});
+    node_order_everywhere(a->node, c, source, ordered, new batch_slot{b, index});
 }
 
 static void publish(control_api *a, batch *b, size_t index, const command *c) {
     if (c->data.size() > static_cast<size_t>(a->settings->broker.max_message))
         return set_error(b, index, 413, "data is larger than [broker] max_message");
-    publish_job *job = publish_job_new(published, new batch_slot{a->node, b, index});
+    publish_job *job = publish_job_new(published, new batch_slot{b, index});
     b->pending++;
     bool sent = node_publish_command(a->node, c, job, b->all);
     publish_job_settle(job, 0, sent);
@@ -156,7 +154,7 @@ void control_run_commands(control_api *a, control_conn *c, view body, bool all) 
     } else {
         sources.emplace_back(body);
     }
-    auto *b = new batch{control_ref(c), {}, 1, !many, false, all, 0};
+    auto *b = new batch{a->node, control_ref(c), {}, 1, !many, false, all, 0};
     for (const std::string &source : sources)
         run(a, b, source);
     finish(b);

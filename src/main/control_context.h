@@ -3,14 +3,10 @@
 
 #include "main/config.h"
 #include "main/control_http.h"
+#include "main/sockets.h"
 #include "relay/node.h"
 
 namespace belfry {
-
-struct bound_listener {
-    std::string name, address;
-    bool tls;
-};
 
 struct control_api {
     struct node *node;                            // borrowed

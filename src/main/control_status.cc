@@ -140,6 +140,16 @@ static void write_broker(const control_api *a, buffer *out) {
                   big(s->done), big(s->malformed), big(s->again), big(s->claimed), big(s->dropped));
 }
 
+// Questions between the nodes; receipts_forgotten: of messages whose receivers another node may have asked for.
+static void write_peers(const node *n, buffer *out) {
+    peers_counters p = peers_count(n->peers);
+    buffer_printf(out,
+                  ",\"peers\":{\"under_way\":%zu,\"asked\":%llu,\"answered\":%llu,\"timed_out\":%llu,"
+                  "\"refused\":%llu,\"heard\":%llu,\"malformed\":%llu,\"late\":%llu,\"receipts_forgotten\":%llu}",
+                  peers_under_way(n->peers), big(p.asked), big(p.answered), big(p.timed_out), big(p.refused),
+                  big(p.heard), big(p.malformed), big(p.late), big(n->receipts.forgotten));
+}
+
 static void write_presence(const control_api *a, buffer *out) {
     presence_counters n = presence_count(a->node->presence);
     buffer_printf(out,
@@ -153,6 +163,7 @@ static void write_presence(const control_api *a, buffer *out) {
     nodes_counters o = nodes_count_of(a->node->others);
     buffer_printf(out, ",\"nodes\":{\"others\":%zu,\"looks\":%llu,\"lost\":%llu,\"tidied\":%llu,\"back\":%llu}",
                   nodes_count(a->node->others), big(o.looks), big(o.lost), big(o.tidied), big(o.back));
+    write_peers(a->node, out);
 }
 
 static void write_memory(const shard_status *sum, buffer *out) {

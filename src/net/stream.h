@@ -68,10 +68,10 @@ void stream_open_tls_client(stream *s, loop *on, int fd, stream_callback ready, 
 
 // Re-aims the embedded event; a call that changes nothing costs nothing.
 void stream_watch(stream *s, unsigned what);
-// From now on a plain stream's watch is edge-triggered, which saves the kernel a poll of each socket in each turn, 1.2
-// % of the CPU time of a tunnelled frame; TLS streams stay as they are. The owner reads again while stream_pending says
-// so. One thing is not seen then: a reset that arrived together with the last bytes, which is for the next write, or
-// for stream_broken, to find.
+// From now on a plain stream's watch is edge-triggered, which saves the kernel a poll of each socket in each turn:
+// 1.2 % of the CPU time of a tunnelled frame. TLS streams stay as they are. The owner reads again while stream_pending
+// says so. One thing is not seen then: a reset that arrived together with the last bytes, which is for the next write,
+// or for stream_broken, to find.
 void stream_watch_edges(stream *s);
 // The socket has failed (SO_ERROR), though nobody has read or written since.
 bool stream_broken(const stream *s);

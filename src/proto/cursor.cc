@@ -69,12 +69,7 @@ bool cursor_parse(view text, cursor *out, buffer *names) {
 // ---------------------------------------------------------------- sessions and polls
 
 static bool is_part(view text) {
-    if (text.empty() || text.size() > session_part_max) return false;
-    for (char c : text) {
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_') return false;
-    }
-    return true;
+    return !text.empty() && text.size() <= session_part_max && bytes_are_base64url(text);
 }
 
 bool session_name_parse(view text, session_name *out) {

@@ -56,9 +56,7 @@ const char *http1_reason(int status) {
 
 void http1_write_error(int status, view message, view extra, bool keep_alive, buffer *out) {
     buffer body = {};
-    buffer_printf(&body, "{\"error\":{\"code\":%d,\"message\":", status);
-    json_write_string(&body, message); // the message may hold the client's bytes
-    buffer_append(&body, "}}");
+    json_write_error(&body, status, message); // which may hold the client's bytes
     buffer_printf(out,
                   "HTTP/1.1 %d %s\r\nConnection: %s\r\nContent-Type: application/json\r\n"
                   "Content-Length: %zu\r\n",

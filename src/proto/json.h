@@ -73,6 +73,9 @@ const json_member *json_find(const json_object *o, view name);
 // Appends `text` as a JSON string with quotes. Bytes that are no valid UTF-8 become U+FFFD.
 void json_write_string(buffer *out, view text);
 
+// Appends {"error":{"code":CODE,"message":"MESSAGE"}}, the body of every refusal; `message` as json_write_string.
+void json_write_error(buffer *out, int code, view message);
+
 // The version of simdjson that this was built with. Static text.
 const char *json_library_version();
 

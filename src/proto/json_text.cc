@@ -356,4 +356,12 @@ void json_write_string(buffer *out, view text) {
     buffer_append_char(out, '"');
 }
 
+void json_write_error(buffer *out, int code, view message) {
+    buffer_append(out, "{\"error\":{\"code\":");
+    buffer_append_int(out, code);
+    buffer_append(out, ",\"message\":");
+    json_write_string(out, message);
+    buffer_append(out, "}}");
+}
+
 } // namespace belfry

@@ -49,10 +49,7 @@ bool take_node(const json_object *head, view *out, error *e) {
     if (!member || member->type != json_type::string) return fail(e, "node", "must be a string");
     view node = member->raw.substr(1, member->raw.size() - 2);
     if (node.empty() || node.size() > node_max) return fail(e, "node", "must be 1 to 32 characters");
-    for (char c : node) {
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_') return fail(e, "node", "must be base64url");
-    }
+    if (!bytes_are_base64url(node)) return fail(e, "node", "must be base64url");
     *out = node;
     return true;
 }

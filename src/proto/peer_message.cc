@@ -14,20 +14,12 @@ bool fail(error *e, const char *member, const char *rule) {
     return false;
 }
 
-bool base64url(view text) {
-    for (char c : text) {
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_') return false;
-    }
-    return true;
-}
-
 // In base64url nothing needs an escape, so the view may point into the source.
 bool take_from(const json_object *head, view *out, error *e) {
     const json_member *member = json_find(head, "from");
     if (!member || member->type != json_type::string) return fail(e, "from", "must be a string");
     *out = member->raw.substr(1, member->raw.size() - 2);
-    if (out->empty() || out->size() > node_max || !base64url(*out))
+    if (out->empty() || out->size() > node_max || !bytes_are_base64url(*out))
         return fail(e, "from", "must be 1 to 32 characters of base64url");
     return true;
 }

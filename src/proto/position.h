@@ -28,11 +28,7 @@ inline bool position_same_epoch(const position *a, const position *b) {
 // False where the text is no epoch: 1 to 8 characters of base64url.
 [[nodiscard]] inline bool position_set(position *p, view epoch, uint64_t offset) {
     *p = {};
-    if (epoch.empty() || epoch.size() > position_epoch_max) return false;
-    for (char c : epoch) {
-        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-        if (!letter && !(c >= '0' && c <= '9') && c != '-' && c != '_') return false;
-    }
+    if (epoch.empty() || epoch.size() > position_epoch_max || !bytes_are_base64url(epoch)) return false;
     memcpy(p->epoch, epoch.data(), epoch.size());
     p->offset = offset;
     return true;

@@ -2,6 +2,7 @@
 #include "relay/carry.h"
 
 #include "base/frame.h"
+#include "proto/json.h"
 
 namespace belfry {
 
@@ -36,13 +37,16 @@ void carry_reply(shard *s, carry_letter *l, int status, frame *body) {
     mailbox_send(&s->outbox, &answer->head);
 }
 
-void carry_refuse(shard *s, carry_letter *l, int status, view why) {
+frame *carry_error(int status, view why) {
     buffer text = {};
-    buffer_printf(&text, "{\"error\":{\"code\":%d,\"message\":", status);
-    json_write_string(&text, why);
-    buffer_append(&text, "}}");
-    carry_reply(s, l, status, frame_copy(buffer_view(&text)));
+    json_write_error(&text, status, why);
+    frame *f = frame_copy(buffer_view(&text));
     buffer_free(&text);
+    return f;
+}
+
+void carry_refuse(shard *s, carry_letter *l, int status, view why) {
+    carry_reply(s, l, status, carry_error(status, why));
 }
 
 } // namespace belfry

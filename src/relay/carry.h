@@ -13,8 +13,10 @@ namespace belfry {
 void carry_send(shard *s, carry_letter *l);
 // Answers it, and frees it. `body` (JSON) is taken over.
 void carry_reply(shard *s, carry_letter *l, int status, frame *body);
-// The same with {"error":{"code","message"}}.
+// The same with carry_error.
 void carry_refuse(shard *s, carry_letter *l, int status, view why);
+// {"error":{"code","message"}}: the body of a refusal. The caller's reference.
+[[nodiscard]] frame *carry_error(int status, view why);
 // Frees without an answer: at the end of a worker or of the node.
 void carry_free(carry_letter *l);
 void carried_free(carried_letter *l);

@@ -74,12 +74,13 @@ struct message {
     std::atomic<uint32_t> pending;           // workers that have not queued it yet
 };
 
+// room, from, id and key are copied.
 struct message_parts {
     view room;
     frame *source; // borrowed: the message takes its own reference
     view payload;  // in source
     payload_kind kind = payload_kind::any;
-    view from = {}; // this and the next two are copied
+    view from = {};
     uint64_t time_ms = 0;
     const view *except = nullptr; // may name other nodes' connections: left out
     size_t except_count = 0;
@@ -95,7 +96,7 @@ inline message *message_ref(message *m) {
 }
 void message_unref(message *m);
 
-// The whole WebSocket frame for this form, borrowed from the message. `reader`, `scratch` and `packer` are the calling
+// All that goes on the wire in this form, borrowed from the message. `reader`, `scratch` and `packer` are the calling
 // thread's. Where another thread is encoding it this very moment, waits for that (2 to 50 us for 100 bytes to 64 KB,
 // compressed 20 us to 2 ms; encoding twice would cost the same). A compressed form is the plain one's frame where the
 // payload is too short for the packer, or does not get smaller.

@@ -15,16 +15,6 @@ struct carry_wait {
     conn_id to;
 };
 
-static frame *error_body(int status, view why) {
-    buffer out = {};
-    buffer_printf(&out, "{\"error\":{\"code\":%d,\"message\":", status);
-    json_write_string(&out, why);
-    buffer_append(&out, "}}");
-    frame *f = frame_copy(buffer_view(&out));
-    buffer_free(&out);
-    return f;
-}
-
 // What the other node says is JSON, or it is a node of another version: nothing else is handed to a client.
 static void answered(void *context, int code, view body) {
     auto *w = static_cast<carry_wait *>(context);
@@ -32,7 +22,7 @@ static void answered(void *context, int code, view body) {
     bool fine = body.empty() ? false : json_valid(w->on->reader, frame_view(padded));
     if (!fine) {
         frame_unref(padded);
-        padded = error_body(code, code == 404 ? view("no such session") : code == 200 ? view("no answer") : body);
+        padded = carry_error(code, code == 404 ? view("no such session") : code == 200 ? view("no answer") : body);
     }
     auto *l = new carried_letter{{letter_type::carried}, 0, w->to, code, padded};
     node_send(w->on, w->worker, &l->head);

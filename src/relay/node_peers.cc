@@ -5,9 +5,6 @@
 #include "relay/node_impl.h"
 #include "relay/nodes.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 namespace belfry {
 
 // ---------------------------------------------------------------- orders that we give
@@ -15,9 +12,8 @@ namespace belfry {
 // One order's answers: from here and from other nodes.
 struct order_round {
     size_t pending;
-    bool found;      // somebody has carried it out
-    int worst;       // else: 404, or what kept a node from it
-    const char *why; // static
+    bool found; // somebody has carried it out
+    int worst;  // else: 404, or what kept a node from it
     void (*done)(void *context, int code, const char *why);
     void *context;
 };
@@ -67,7 +63,7 @@ void node_order_everywhere(node *n, const command *c, view source,
     int code = node_order(n, c, &e);
     if (code != 0 && code != 404) return done(context, code, e.text);
     if (!n->broker->ops->send_to_node) return done(context, code, code ? e.text : "");
-    auto *o = new order_round{1, false, 404, nullptr, done, context};
+    auto *o = new order_round{1, false, 404, done, context};
     order_targets t = {n, o, source};
     view owner = c->conn.empty() ? view() : conn_id_node(c->conn);
     if (c->conn.empty())

@@ -14,8 +14,8 @@ void node_carried(node *n, carried_letter *l) {
 }
 
 static void not_found(node *n, carry_letter *l) {
-    static constexpr view body = "{\"error\":{\"code\":404,\"message\":\"there is no such session\"}}";
-    auto *answer = new carried_letter{{letter_type::carried}, l->remote, l->from, 404, frame_copy(body)};
+    frame *body = carry_error(404, "there is no such session");
+    auto *answer = new carried_letter{{letter_type::carried}, l->remote, l->from, 404, body};
     carry_free(l);
     node_carried(n, answer);
 }

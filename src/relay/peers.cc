@@ -6,8 +6,6 @@
 #include "base/log.h"
 #include "relay/conn_id.h"
 
-#include <stdlib.h>
-
 namespace belfry {
 
 namespace {

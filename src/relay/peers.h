@@ -14,8 +14,8 @@ namespace belfry {
 struct peers;
 
 inline constexpr uint64_t peers_timeout_ms = 3000;
-inline constexpr uint64_t peers_carry_timeout_ms =
-    65000;                                           // a long poll waits where its session is: above poll_wait's most
+// A long poll waits where its session is: above poll_wait's most.
+inline constexpr uint64_t peers_carry_timeout_ms = 65000;
 inline constexpr size_t peers_questions_max = 65536; // under way; beyond: refused with 503
 inline constexpr size_t peers_body_max = 4 << 20;    // bytes of a question or an answer
 
