@@ -46,8 +46,8 @@ static void order_answered(void *context, int code, view) {
 }
 
 struct order_targets {
-    node *on;
-    order_round *of;
+    node *on;        // borrowed
+    order_round *of; // borrowed
     view source;
 };
 
@@ -96,9 +96,9 @@ static void receivers_answered(void *context, int code, view body) {
 }
 
 struct receivers_targets {
-    node *on;
-    receivers_round *of;
-    const publish_ack *ack;
+    node *on;               // borrowed
+    receivers_round *of;    // borrowed
+    const publish_ack *ack; // borrowed
 };
 
 // SEQUENCE ROOM
@@ -122,7 +122,7 @@ void node_ask_receivers(node *n, const std::vector<publish_ack> *acks, void (*do
 // ---------------------------------------------------------------- what other nodes ask
 
 struct asked {
-    node *on;
+    node *on; // borrowed
     peers_return to;
 };
 
@@ -169,7 +169,7 @@ static void on_ask(void *context, const peers_return *to, peer_what what, view b
 // ---------------------------------------------------------------- receipts of their messages
 
 struct receipt_wait {
-    node *on;
+    node *on; // borrowed
     std::string origin;
     uint64_t sequence;
 };

@@ -75,6 +75,34 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@contextlib.contextmanager
+def running(words, name):
+    """A server that was given its port: its pid."""
+    process = subprocess.Popen([str(word) for word in words])
+    try:
+        time.sleep(1)  # until it listens and has subscribed
+        assert process.poll() is None, f"{name} did not start"
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def beside_the_server():
+    """A directory and a Redis; this program and what it starts are on the second CPU from here on."""
+    if (os.cpu_count() or 1) > 1:
+        os.sched_setaffinity(0, {1})
+    else:
+        print("one CPU only: server and clients share it, the ratios are worth little")
+    with tempfile.TemporaryDirectory(prefix="belfry-bench-") as name:
+        redis = RedisServer(Path(name)).start()
+        try:
+            yield Path(name), redis
+        finally:
+            redis.stop()
+
+
 class Bench:
     def __init__(self, options, directory, redis):
         self.options, self.directory, self.redis = options, directory, redis
@@ -90,17 +118,8 @@ class Bench:
         config.write_text(CONFIG.format(port=port, tls=tls, redis=self.redis.url))
         return [Path(os.environ["BELFRY_BUILD"]) / "belfry", "-c", config]
 
-    @contextlib.contextmanager
     def server(self, server, kind, port):
-        words = [*pinned(0, self.options.realtime), *self.command(server, kind, port)]
-        process = subprocess.Popen([str(word) for word in words])
-        try:
-            time.sleep(1)  # until it listens and has subscribed
-            assert process.poll() is None, f"{server} did not start"
-            yield process.pid
-        finally:
-            process.kill()
-            process.wait()
+        return running([*pinned(0, self.options.realtime), *self.command(server, kind, port)], server)
 
     def publish(self, client, rooms, sequence):
         channel = "belfry:room:load:{}"
@@ -136,14 +155,8 @@ class Bench:
 def main():
     options = arguments()
     too_slow = False
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {1})  # Redis inherits it
-    else:
-        print("one CPU only: server and clients share it, the ratios are worth little")
-    with tempfile.TemporaryDirectory(prefix="belfry-bench-") as name, contextlib.ExitStack() as stack:
-        redis = RedisServer(Path(name)).start()
-        stack.callback(redis.stop)
-        bench = Bench(options, Path(name), redis)
+    with beside_the_server() as (directory, redis):
+        bench = Bench(options, directory, redis)
         print(f"{options.clients} clients, {options.size} bytes, {options.rate:g} messages a second each; us of CPU a delivery")
         print("kind  rooms   floor  belfry   ratio   rounds: floor | belfry             p99 ms: floor | belfry", flush=True)
         for kind in options.kinds:

@@ -7,21 +7,18 @@ medians. Whatever the number of readers, a message is compressed once for each p
 """
 
 import argparse
-import contextlib
 import json
 import os
 import random
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from pathlib import Path
 
-from bench import CONFIG, TESTS, WARM_UP, cpu_seconds, make_certificate, pinned
+from bench import CONFIG, WARM_UP, beside_the_server, cpu_seconds, make_certificate, pinned, running
 
-from redis_server import RedisServer, free_port
+from redis_server import free_port
 from swarm import Swarm, payload
 
 CONTROL = """
@@ -60,7 +57,6 @@ class Bench:
         self.options, self.directory, self.redis = options, directory, redis
         self.certificate = make_certificate(directory)
 
-    @contextlib.contextmanager
     def server(self, kind, port):
         chain, key = self.certificate
         tls = f"tls = yes\ncertificate = {chain}\nprivate_key = {key}" if kind == "wss" else ""
@@ -68,14 +64,7 @@ class Bench:
         config = self.directory / "belfry.ini"
         config.write_text(CONFIG.format(port=port, tls=tls, redis=self.redis.url) + CONTROL.format(port=self.control))
         words = [*pinned(0, self.options.realtime), Path(os.environ["BELFRY_BUILD"]) / "belfry", "-c", config]
-        process = subprocess.Popen([str(word) for word in words])
-        try:
-            time.sleep(1)  # until it listens and has subscribed
-            assert process.poll() is None, "belfry did not start"
-            yield process.pid
-        finally:
-            process.kill()
-            process.wait()
+        return running(words, "belfry")
 
     def deflates(self):
         url = f"http://127.0.0.1:{self.control}/v1/status"
@@ -119,14 +108,8 @@ class Bench:
 def main():
     options = arguments()
     too_slow = False
-    if (os.cpu_count() or 1) > 1:
-        os.sched_setaffinity(0, {1})  # Redis inherits it
-    else:
-        print("one CPU only: server and clients share it, the ratios are worth little")
-    with tempfile.TemporaryDirectory(prefix="belfry-bench-") as name, contextlib.ExitStack() as stack:
-        redis = RedisServer(Path(name)).start()
-        stack.callback(redis.stop)
-        bench = Bench(options, Path(name), redis)
+    with beside_the_server() as (directory, redis):
+        bench = Bench(options, directory, redis)
         print(f"{options.clients} clients, {options.rate:g} messages a second; us of CPU a delivery, bytes on the wire")
         print("kind   size   plain  deflated   ratio   bytes: plain | deflated   rounds: plain | deflated", flush=True)
         for kind in options.kinds:

@@ -10,6 +10,24 @@ import ws
 from belfry import wait_until
 
 
+def flow_rooms(history):
+    """Rooms for Flow: those named kept:* have a history of so many messages."""
+    return f"""
+[route /json]
+protocol = json
+ping_interval = 0
+
+[room *]
+join = anyone
+publish = anyone
+
+[room kept:*]
+join = anyone
+publish = anyone
+history = {history}
+"""
+
+
 class Flow:
     """Numbers 1, 2, 3, ... to each room in turn, over the control APIs of `nodes` in turn. `accepted` and `refused` tell by
     room which numbers were answered how, and when."""

@@ -5,25 +5,12 @@ import time
 
 import pytest
 from belfry import wait_until
-from flow import Flow, Member, ready
+from flow import Flow, Member, flow_rooms, ready
 from redis_cluster import Cluster, slot_of
 from redis_sentinel import wait_for
 from redis_server import RedisClient, RedisServer
 
-ROOMS = """
-[route /json]
-protocol = json
-ping_interval = 0
-
-[room *]
-join = anyone
-publish = anyone
-
-[room kept:*]
-join = anyone
-publish = anyone
-history = 2000
-"""
+ROOMS = flow_rooms(history=2000)
 BACK_SECONDS = 30
 
 

@@ -5,24 +5,11 @@ import time
 
 import pytest
 from belfry import wait_until
-from flow import Flow, Member, ready
+from flow import Flow, Member, flow_rooms, ready
 from redis_sentinel import NAME, Sentinels, wait_for
 from redis_server import free_port
 
-ROOMS = """
-[route /json]
-protocol = json
-ping_interval = 0
-
-[room *]
-join = anyone
-publish = anyone
-
-[room kept:*]
-join = anyone
-publish = anyone
-history = 500
-"""
+ROOMS = flow_rooms(history=500)
 BACK_SECONDS = 20
 
 

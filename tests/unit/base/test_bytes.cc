@@ -265,6 +265,21 @@ void base64url_is_strict(void **) {
     assert_int_equal(size, 99); // untouched
 }
 
+void base64url_by_its_characters_alone(void **) {
+    const char *alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    assert_true(bytes_are_base64url(""));
+    assert_true(bytes_are_base64url(alphabet));
+    assert_true(bytes_are_base64url("A")); // no length or unused bits are looked at
+    for (int c = 0; c < 256; c++) {
+        bool fine = c != 0 && strchr(alphabet, c);
+        for (size_t at = 0; at < 3; at++) {
+            char text[] = {'a', 'a', 'a'};
+            text[at] = static_cast<char>(c);
+            if (bytes_are_base64url(view(text, sizeof text)) != fine) fail_msg("byte %d at %zu", c, at);
+        }
+    }
+}
+
 } // namespace
 } // namespace belfry
 
@@ -287,6 +302,7 @@ int main() {
         cmocka_unit_test(base64_of_all_bytes_and_lengths_comes_back),
         cmocka_unit_test(base64_is_strict),
         cmocka_unit_test(base64url_is_strict),
+        cmocka_unit_test(base64url_by_its_characters_alone),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

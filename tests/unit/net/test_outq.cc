@@ -9,6 +9,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "made_up_stream.h"
 #include "net/outq.h"
 
 #include <dlfcn.h>
@@ -49,54 +50,17 @@ extern "C" ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
 
 namespace {
 
-constexpr size_t wire_max = 1 << 22;
 constexpr int frames_max = 4000;
 
 struct bench {
-    struct stream stream; // first: the made-up transport finds the bench by it
+    made_up_stream to;
     loop *on;
     struct slab chunks;
     struct outq queue;
     int peer;
     frame *frames[frames_max]; // one reference of the test's own
     int frame_count;
-    // The made-up transport: takes so many bytes of each write (SIZE_MAX: all), or none (`again`).
-    size_t take;
-    bool full;
-    int offered_pieces;
-    size_t offered_bytes;
-    char *wire; // what went out
-    size_t wire_size;
-    char *expected; // what should have
-};
-
-stream_result fake_write(stream *s, const struct iovec *iov, int count, size_t *written) {
-    bench *b = reinterpret_cast<bench *>(s);
-    b->offered_pieces = count;
-    b->offered_bytes = 0;
-    for (int i = 0; i < count; i++)
-        b->offered_bytes += iov[i].iov_len;
-    if (b->full) return stream_result::again;
-    size_t left = b->take;
-    for (int i = 0; i < count && left != 0; i++) {
-        size_t n = iov[i].iov_len < left ? iov[i].iov_len : left;
-        memcpy(b->wire + b->wire_size, iov[i].iov_base, n);
-        b->wire_size += n;
-        *written += n;
-        left -= n;
-    }
-    return stream_result::ok;
-}
-
-void fake_close(stream *) {}
-
-constexpr stream_ops fake_ops = {
-    .handshake = nullptr,
-    .read = nullptr,
-    .write = fake_write,
-    .shutdown = nullptr,
-    .pending = nullptr,
-    .close = fake_close,
+    char *expected; // what should have gone out
 };
 
 int setup(void **state) {
@@ -105,13 +69,11 @@ int setup(void **state) {
     b->on = loop_new();
     slab_init(&b->chunks, sizeof(outq_chunk), 4096);
     outq_init(&b->queue);
-    b->take = SIZE_MAX;
-    b->wire = static_cast<char *>(malloc(wire_max));
-    b->expected = static_cast<char *>(malloc(wire_max));
+    b->expected = static_cast<char *>(malloc(made_up_wire_max));
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0) return -1;
     b->peer = pair[1];
-    stream_open_plain(&b->stream, b->on, pair[0], nullptr);
+    made_up_begin(&b->to, b->on, pair[0]);
     sends = sendmsgs = 0;
     *state = b;
     return 0;
@@ -119,13 +81,13 @@ int setup(void **state) {
 
 int setup_fake(void **state) {
     if (setup(state) != 0) return -1;
-    static_cast<bench *>(*state)->stream.ops = &fake_ops;
+    static_cast<bench *>(*state)->to.stream.ops = &made_up_ops;
     return 0;
 }
 
 int setup_fake_tls(void **state) {
     if (setup_fake(state) != 0) return -1;
-    static_cast<bench *>(*state)->stream.tls = *state; // anything but null
+    static_cast<bench *>(*state)->to.stream.tls = *state; // anything but null
     return 0;
 }
 
@@ -139,10 +101,9 @@ int teardown(void **state) {
         frame_unref(b->frames[i]);
     }
     slab_destroy(&b->chunks);
-    stream_close(&b->stream);
+    made_up_end(&b->to);
     close(b->peer);
     loop_free(b->on);
-    free(b->wire);
     free(b->expected);
     free(b);
     alarm(0);
@@ -180,7 +141,7 @@ uint32_t references(const bench *b, int i) {
 }
 
 stream_result flush(bench *b) {
-    return outq_flush(&b->queue, &b->chunks, &b->stream);
+    return outq_flush(&b->queue, &b->chunks, &b->to.stream);
 }
 
 void assert_arrives(bench *b, const char *expected) {
@@ -264,11 +225,11 @@ void a_full_socket_keeps_all_and_order(void **state) {
         result = flush(b);
     }
     assert_int_equal(result, stream_result::again);
-    assert_int_equal(b->stream.wants, stream_writable);
+    assert_int_equal(b->to.stream.wants, stream_writable);
     assert_int_equal(b->queue.pinned, 0); // a plain socket takes no pledge
     size_t waiting = b->queue.bytes, arrived = 0;
     while (arrived != pushed) {
-        ssize_t n = recv(b->peer, b->wire, wire_max, 0);
+        ssize_t n = recv(b->peer, b->to.wire, made_up_wire_max, 0);
         if (n > 0) {
             arrived += static_cast<size_t>(n);
         } else {
@@ -284,7 +245,7 @@ void a_full_socket_keeps_all_and_order(void **state) {
 void one_who_left_is_a_failure_and_clearing_drops_all(void **state) {
     bench *b = static_cast<bench *>(*state);
     push_numbers(b, 0, 50);
-    shutdown(b->stream.fd, SHUT_RDWR);
+    shutdown(b->to.stream.fd, SHUT_RDWR);
     assert_int_equal(flush(b), stream_result::failed);
     assert_int_equal(b->queue.count, 50);
     assert_int_equal(outq_clear(&b->queue, &b->chunks), 50);
@@ -297,19 +258,19 @@ void one_who_left_is_a_failure_and_clearing_drops_all(void **state) {
 void a_frame_is_let_go_when_its_last_byte_is_written(void **state) {
     bench *b = static_cast<bench *>(*state);
     push_numbers(b, 10, 40); // three bytes each
-    b->take = 4;
+    b->to.take = 4;
     assert_int_equal(flush(b), stream_result::ok);
     assert_int_equal(references(b, 0), 1);
     assert_int_equal(references(b, 1), 2);
     assert_int_equal(b->queue.offset, 1);
     assert_int_equal(b->queue.bytes, 90 - 4);
-    b->take = 2;
+    b->to.take = 2;
     assert_int_equal(flush(b), stream_result::ok);
-    assert_int_equal(b->offered_bytes, 86);
+    assert_int_equal(b->to.offered_bytes, 86);
     assert_int_equal(references(b, 1), 1);
     assert_int_equal(b->queue.offset, 0);
     assert_int_equal(references(b, 2), 2);
-    b->full = true;
+    b->to.full = true;
     assert_int_equal(flush(b), stream_result::again);
     assert_int_equal(b->queue.bytes, 84);
 }
@@ -324,10 +285,10 @@ void chunks_go_back_and_inline_slots_serve_again(void **state) {
     assert_int_equal(b->chunks.live, 1); // 2 + 15
     push_numbers(b, 17, 48);
     assert_int_equal(b->chunks.live, 4);
-    b->take = 2 * 5; // frames 0 to 4: inline slots are free again, chunks are not
+    b->to.take = 2 * 5; // frames 0 to 4: inline slots are free again, chunks are not
     assert_int_equal(flush(b), stream_result::ok);
     push_numbers(b, 48, 49); // goes behind the others all the same
-    b->take = SIZE_MAX;
+    b->to.take = SIZE_MAX;
     assert_int_equal(flush(b), stream_result::ok);
     assert_empty(b);
     push_numbers(b, 49, 51);
@@ -335,8 +296,8 @@ void chunks_go_back_and_inline_slots_serve_again(void **state) {
     assert_int_equal(flush(b), stream_result::ok);
     char expected[256];
     size_t size = numbers(expected, 0, 51);
-    assert_int_equal(b->wire_size, size);
-    assert_memory_equal(b->wire, expected, size);
+    assert_int_equal(b->to.wire_size, size);
+    assert_memory_equal(b->to.wire, expected, size);
 }
 
 void a_queue_is_emptied_without_a_stream(void **state) {
@@ -346,7 +307,7 @@ void a_queue_is_emptied_without_a_stream(void **state) {
     push_numbers(b, 0, 40); // inline slots and chunks
     stream_open_none(&none, b->on);
     assert_int_equal(outq_flush(&b->queue, &b->chunks, &none), stream_result::again);
-    assert_int_equal(stream_read(&none, b->wire, 1, &written), stream_result::again);
+    assert_int_equal(stream_read(&none, b->to.wire, 1, &written), stream_result::again);
     assert_int_equal(written, 0);
     stream_watch(&none, stream_readable); // nothing to watch
     assert_int_equal(none.watched, 0);
@@ -373,7 +334,7 @@ void empty_frames_do_no_harm(void **state) {
     push(b, nothing);
     assert_int_equal(flush(b), stream_result::ok);
     assert_empty(b);
-    assert_int_equal(b->wire_size, 7);
+    assert_int_equal(b->to.wire_size, 7);
 }
 
 void a_tls_stream_is_offered_one_record(void **state) {
@@ -383,16 +344,16 @@ void a_tls_stream_is_offered_one_record(void **state) {
     frame *f = make(b, text);
     for (int i = 0; i < 100; i++)
         push(b, f);
-    b->take = 500;
+    b->to.take = 500;
     assert_int_equal(flush(b), stream_result::ok);
-    assert_int_equal(b->offered_pieces, 17); // 17,000 bytes: the first number that fills 16,384
+    assert_int_equal(b->to.offered_pieces, 17); // 17,000 bytes: the first number that fills 16,384
     assert_int_equal(flush(b), stream_result::ok);
-    assert_int_equal(b->offered_pieces, 17); // 16,500
+    assert_int_equal(b->to.offered_pieces, 17); // 16,500
     assert_int_equal(flush(b), stream_result::ok);
-    b->take = loop_gather_size;
+    b->to.take = loop_gather_size;
     while (b->queue.count != 0)
         assert_int_equal(flush(b), stream_result::ok);
-    assert_int_equal(b->wire_size, 100000);
+    assert_int_equal(b->to.wire_size, 100000);
     assert_empty(b);
 }
 
@@ -403,7 +364,7 @@ void dropping_spares_what_is_on_the_wire(void **state) {
     assert_empty(b);
 
     push_numbers(b, 10, 60);
-    b->take = 3 * 20 + 1; // frame 20 is begun, and it is in a chunk
+    b->to.take = 3 * 20 + 1; // frame 20 is begun, and it is in a chunk
     assert_int_equal(flush(b), stream_result::ok);
     assert_int_equal(outq_drop_unsent(&b->queue, &b->chunks, false), 29);
     assert_int_equal(b->queue.count, 1);
@@ -411,14 +372,14 @@ void dropping_spares_what_is_on_the_wire(void **state) {
     assert_int_equal(b->chunks.live, 0);
     push(b, make(b, "close"));
     assert_int_equal(b->queue.bytes, 7);
-    b->take = SIZE_MAX;
+    b->to.take = SIZE_MAX;
     assert_int_equal(flush(b), stream_result::ok);
     assert_empty(b);
     char expected[256];
     size_t size = numbers(expected, 10, 31);
     memcpy(expected + size, "close", 5);
-    assert_int_equal(b->wire_size, size + 5);
-    assert_memory_equal(b->wire, expected, size + 5);
+    assert_int_equal(b->to.wire_size, size + 5);
+    assert_memory_equal(b->to.wire, expected, size + 5);
 
     push_numbers(b, 10, 13);
     assert_int_equal(outq_drop_unsent(&b->queue, &b->chunks, true), 2);
@@ -432,22 +393,22 @@ void dropping_spares_what_is_on_the_wire(void **state) {
 void dropping_spares_a_pending_record(void **state) {
     bench *b = static_cast<bench *>(*state);
     push_numbers(b, 10, 30);
-    b->full = true;
+    b->to.full = true;
     assert_int_equal(flush(b), stream_result::again);
-    assert_int_equal(b->offered_pieces, 20);
+    assert_int_equal(b->to.offered_pieces, 20);
     push_numbers(b, 30, 60);
     assert_int_equal(outq_drop_unsent(&b->queue, &b->chunks, false), 30);
     assert_int_equal(b->queue.count, 20);
     assert_int_equal(b->queue.bytes, 60);
     push(b, make(b, "close"));
-    b->full = false;
+    b->to.full = false;
     assert_int_equal(flush(b), stream_result::ok);
     assert_empty(b); // pinned, too
     char expected[256];
     size_t size = numbers(expected, 10, 30);
     memcpy(expected + size, "close", 5);
-    assert_int_equal(b->wire_size, size + 5);
-    assert_memory_equal(b->wire, expected, size + 5);
+    assert_int_equal(b->to.wire_size, size + 5);
+    assert_memory_equal(b->to.wire, expected, size + 5);
     push_numbers(b, 10, 13);
     assert_int_equal(outq_drop_unsent(&b->queue, &b->chunks, false), 3);
 }
@@ -467,22 +428,22 @@ void any_mixture_keeps_order(void **state) {
         int begin = b->frame_count, end = begin + static_cast<int>(pick(pick(10) == 0 ? 60 : 4));
         push_numbers(b, begin, end);
         expected_size += numbers(expected + expected_size, begin, end);
-        b->take = pick(5) == 0 ? SIZE_MAX : pick(40);
-        b->full = pick(6) == 0;
+        b->to.take = pick(5) == 0 ? SIZE_MAX : pick(40);
+        b->to.full = pick(6) == 0;
         stream_result result = flush(b);
-        if (b->queue.count != 0) assert_true(b->full == (result == stream_result::again));
-        assert_int_equal(b->queue.bytes, expected_size - b->wire_size);
-        assert_memory_equal(b->wire, expected, b->wire_size);
+        if (b->queue.count != 0) assert_true(b->to.full == (result == stream_result::again));
+        assert_int_equal(b->queue.bytes, expected_size - b->to.wire_size);
+        assert_memory_equal(b->to.wire, expected, b->to.wire_size);
         assert_true(b->chunks.live <= b->queue.count / outq_chunk_slots + 2);
         if (b->queue.count == 0) assert_int_equal(b->chunks.live, 0);
     }
-    b->take = SIZE_MAX;
-    b->full = false;
+    b->to.take = SIZE_MAX;
+    b->to.full = false;
     while (b->queue.count != 0)
         assert_int_equal(flush(b), stream_result::ok);
     assert_empty(b);
-    assert_int_equal(b->wire_size, expected_size);
-    assert_memory_equal(b->wire, expected, expected_size);
+    assert_int_equal(b->to.wire_size, expected_size);
+    assert_memory_equal(b->to.wire, expected, expected_size);
 }
 
 } // namespace

@@ -8,6 +8,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "made_up_stream.h"
 #include "net/outq_thin.h"
 
 #include <stdlib.h>
@@ -20,46 +21,17 @@ using namespace belfry;
 namespace {
 
 constexpr uint64_t cost = 96;
-constexpr size_t wire_max = 1 << 22;
 
 struct bench {
-    struct stream stream; // first: the made-up transport finds the bench by it
+    made_up_stream to;
     loop *on;
     struct slab chunks;
     struct outq queue;
-    size_t take; // of each write; 0: the socket is full
-    char *wire;
-    size_t wire_size;
     uint32_t gaps;   // that were asked for
     bool no_words;   // the client's protocol knows no gaps
     uint64_t rooms;  // of those gaps, as decimal digits, one a room
     frame *shared;   // counted: a reference of the test's own to a frame that is queued often
     uint32_t random; // state
-};
-
-stream_result fake_write(stream *s, const struct iovec *iov, int count, size_t *written) {
-    bench *b = reinterpret_cast<bench *>(s);
-    if (b->take == 0) return stream_result::again;
-    size_t left = b->take;
-    for (int i = 0; i < count && left != 0; i++) {
-        size_t n = iov[i].iov_len < left ? iov[i].iov_len : left;
-        memcpy(b->wire + b->wire_size, iov[i].iov_base, n);
-        b->wire_size += n;
-        *written += n;
-        left -= n;
-    }
-    return stream_result::ok;
-}
-
-void fake_close(stream *) {}
-
-constexpr stream_ops fake_ops = {
-    .handshake = nullptr,
-    .read = nullptr,
-    .write = fake_write,
-    .shutdown = nullptr,
-    .pending = nullptr,
-    .close = fake_close,
 };
 
 int setup(void **state) {
@@ -68,18 +40,16 @@ int setup(void **state) {
     b->on = loop_new();
     slab_init(&b->chunks, sizeof(outq_chunk), 4096);
     outq_init(&b->queue);
-    b->take = SIZE_MAX;
-    b->wire = static_cast<char *>(malloc(wire_max));
     b->random = 4711;
-    stream_open_plain(&b->stream, b->on, dup(0), nullptr);
-    b->stream.ops = &fake_ops;
+    made_up_begin(&b->to, b->on, dup(0));
+    b->to.stream.ops = &made_up_ops;
     *state = b;
     return 0;
 }
 
 int setup_tls(void **state) {
     if (setup(state) != 0) return -1;
-    static_cast<bench *>(*state)->stream.tls = *state; // anything but null
+    static_cast<bench *>(*state)->to.stream.tls = *state; // anything but null
     return 0;
 }
 
@@ -88,14 +58,13 @@ int teardown(void **state) {
     bench *b = static_cast<bench *>(*state);
     outq_clear(&b->queue, &b->chunks);
     slab_destroy(&b->chunks);
-    stream_close(&b->stream);
+    made_up_end(&b->to);
     loop_free(b->on);
     int lost = 0;
     if (b->shared) {
         lost = b->shared->references.load() != 1;
         frame_unref(b->shared);
     }
-    free(b->wire);
     free(b);
     alarm(0);
     return lost;
@@ -151,14 +120,15 @@ uint64_t frames(uint64_t n) {
 }
 
 stream_result flush(bench *b, size_t take) {
-    b->take = take;
-    return outq_flush(&b->queue, &b->chunks, &b->stream);
+    b->to.take = take;
+    b->to.full = take == 0;
+    return outq_flush(&b->queue, &b->chunks, &b->to.stream);
 }
 
 void assert_wire(bench *b, const std::string &words) {
     while (b->queue.count != 0)
         assert_int_equal(flush(b, SIZE_MAX), stream_result::ok);
-    assert_string_equal(std::string(b->wire, b->wire_size).c_str(), words.c_str());
+    assert_string_equal(std::string(b->to.wire, b->to.wire_size).c_str(), words.c_str());
     assert_int_equal(b->queue.bytes, 0);
     assert_int_equal(b->chunks.live, 0);
 }
@@ -200,7 +170,7 @@ void a_room_whose_gap_still_waits_gets_no_other(void **state) {
     assert_int_equal(thin(b, false, frames(4)).gaps, 0);
     assert_int_equal(b->gaps, 2);
     assert_wire(b, "a! b! b11 b12 ");
-    b->wire_size = 0;
+    b->to.wire_size = 0;
     push_words(b, "a20 a21 a22"); // the gap is out: a new one
     assert_int_equal(thin(b, false, frames(2)).gaps, 1);
     assert_wire(b, "a! a22 ");
@@ -282,7 +252,7 @@ void a_keys_last_value_goes_last(void **state) {
     assert_int_equal(done.replaced, 1);
     assert_int_equal(done.dropped, 2); // a10 and a11
     assert_wire(b, "a3=x a! a2=y a12 ");
-    b->wire_size = 0;
+    b->to.wire_size = 0;
     push_words(b, "a1=x a2=y a10 a3=z");
     assert_int_equal(thin(b, true, 2 * (cost + 5)).dropped, 3);
     assert_wire(b, "a! a3=z "); // the gap that a10 had left is told at an older place now
@@ -338,7 +308,7 @@ void any_mixture_is_whole(void **state) {
     }
     while (b->queue.count != 0)
         assert_int_equal(flush(b, SIZE_MAX), stream_result::ok);
-    const std::string all(b->wire, b->wire_size);
+    const std::string all(b->to.wire, b->to.wire_size);
     uint32_t next_answer = 0, words = 0, told = 0;
     long last[3] = {-1, -1, -1};
     for (size_t at = 0; at < all.size(); words++) {

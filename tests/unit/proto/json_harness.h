@@ -1,5 +1,5 @@
-// Padded sources for the tests of everything that reads JSON: test_json, test_client_json, test_envelope,
-// test_server_json. They live until the test's teardown, which a failed assertion does not skip.
+// Padded sources for the tests of everything that reads JSON. They live until the test's teardown, which a failed
+// assertion does not skip.
 #pragma once
 
 #include "base/frame.h"

@@ -507,6 +507,23 @@ void test_write_string(void **) {
     ASSERT_TEXT(written("\xed\xa0\x80"), "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 }
 
+string written_error(int code, view message) {
+    buffer_clear(&out);
+    json_write_error(&out, code, message);
+    return string(buffer_view(&out));
+}
+
+void test_write_error(void **) {
+    ASSERT_TEXT(written_error(404, "no such room"), R"({"error":{"code":404,"message":"no such room"}})");
+    ASSERT_TEXT(written_error(-1, ""), R"({"error":{"code":-1,"message":""}})");
+    ASSERT_TEXT(written_error(400, "\"}}\n\xff"), "{\"error\":{\"code\":400,\"message\":\"\\\"}}\\n\xef\xbf\xbd\"}}");
+    buffer_clear(&out);
+    buffer_append(&out, "before ");
+    json_write_error(&out, 503, "late");
+    ASSERT_TEXT(string(buffer_view(&out)), R"(before {"error":{"code":503,"message":"late"}})");
+    assert_true(json_valid(harness.reader, source(written_error(500, view("\0\"\\", 3)))));
+}
+
 // Quotes, escapes and control characters at every place of the eight bytes that are looked at together.
 void test_string_words(void **) {
     for (size_t length = 0; length < 20; length++) {
@@ -568,6 +585,7 @@ int main() {
         TEST(test_elements),
         TEST(test_read_strings),
         TEST(test_write_string),
+        TEST(test_write_error),
         TEST(test_string_words),
         TEST(test_reader_is_reused),
     };

@@ -7,7 +7,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
-#include "base/frame.h"
+#include "json_harness.h"
 #include "proto/peer_carry.h"
 
 #include <string.h>
@@ -17,26 +17,10 @@ using namespace belfry;
 
 namespace {
 
-json_reader *reader;
-frame *source;
 error why;
 
-int setup(void **) {
-    reader = json_reader_new();
-    source = nullptr;
-    return 0;
-}
-
-int teardown(void **) {
-    if (source) frame_unref(source);
-    json_reader_free(reader);
-    return 0;
-}
-
 bool parse(view text, peer_carry *out) {
-    if (source) frame_unref(source);
-    source = frame_copy(text);
-    return peer_carry_parse(reader, frame_view(source), out, &why);
+    return peer_carry_parse(harness.reader, source(text), out, &why);
 }
 
 void round_trips(void **) {
@@ -82,7 +66,7 @@ void refusals_name_the_member(void **) {
 
 } // namespace
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, harness_begin, harness_end)
 
 int main() {
     const CMUnitTest tests[] = {TEST(round_trips), TEST(refusals_name_the_member)};
