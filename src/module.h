@@ -149,8 +149,8 @@ struct belfry_call {
     const struct belfry_host *host;
     struct belfry_ticket ticket;
     void *worker;         /* what worker_new made; null without it */
-    void *connection;     /* conn_size bytes of this module's, zero at first, aligned to 16; the same from handshake to
-                             close. On BELFRY_HTTP and BELFRY_CARRIED each request has its own; null where conn_size is 0 */
+    void *connection;     /* conn_size bytes of this module's, zero at first, aligned to 16; the same from its first hook
+                             to close. On BELFRY_HTTP and BELFRY_CARRIED each request has its own; null where conn_size is 0 */
     const void *route;    /* what scope_new made of the [route] section; null where it made nothing */
     const void *upstream; /* of the route's [upstream]; null where it has none */
     const void *room;     /* publish: of the [room] section; null where none matches */
@@ -276,6 +276,24 @@ struct belfry_host {
     void (*hmac)(struct belfry_text key, struct belfry_text data, uint8_t out[32]);
 };
 
+/* ---- reloads ------------------------------------------------------------------------------------------------------
+ *
+ * A reload (SIGHUP) reads the file anew while connections live. What it means to a module:
+ *
+ * - scope_new makes scopes of the new values beside those that are in use. Where something in the file is wrong,
+ *   anybody's, these are freed again and nothing has changed. Else all connections change over; then the old ones are
+ *   freed. So each scope has its scope_free, and no hook gets one that was freed. Who keeps a scope beyond its hook, for
+ *   a thread of his own, has to count by himself who uses it.
+ * - Modules and their order are changed by a restart alone: load, unload, worker_new and worker_free are not called.
+ * - Between two hooks of a connection, call->route, upstream and room may become other ones. What has to be the same
+ *   until the end (what was counted up, and has to be counted down) belongs into call->connection.
+ * - A connection whose sections had nothing for the module, and have now, becomes its business: its further hooks are
+ *   called, with a state of all zero and without a handshake before them, and close.
+ * - A connection whose sections have nothing for the module any more: close alone is still called, with the state as
+ *   it is, and null scopes.
+ * - A wait goes on; where the connection's next hook is called, it gets the new scopes.
+ */
+
 /* ---- a module ---------------------------------------------------------------------------------------------------- */
 
 struct belfry_module {
@@ -314,8 +332,14 @@ struct belfry_module {
      * passes. */
     enum belfry_verdict_type (*renew)(const struct belfry_call *call, struct belfry_verdict *verdict);
     /* The last call, once for each connection (each request, of BELFRY_HTTP and BELFRY_CARRIED) for which the module's
-     * turn came at the handshake: not where a module before it denied. */
+     * turn came at the handshake (not where a module before it denied), or that became its business by a reload and of
+     * which a hook was called since. */
     void (*close)(const struct belfry_call *call);
+    /* An upgrade has brought the connection into this process, with its memory as this module, in this version, had it
+     * in the old one, where close is not called. What is counted in the process's own memory is to be counted again;
+     * pointers mean nothing any more. Connections of a module that has conn_size or close, but not this, are not brought
+     * over: they are asked to come back. */
+    void (*arrived)(const struct belfry_call *call);
 };
 
 /* The one symbol of a .so: BELFRY_EXPORT(origin) = {...};  Built into Belfry itself it is belfry_module_origin. */

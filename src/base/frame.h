@@ -33,6 +33,19 @@ inline bool frame_droppable(const frame *f) {
     return f->room != 0 && f->key != frame_gap;
 }
 
+// The key of a frame without a room that is no message: a control frame, a head, a comment. Only who counts what a
+// connection was sent asks for it.
+inline constexpr uint64_t frame_no_message = 1;
+
+inline bool frame_is_message(const frame *f) {
+    return f->room != 0 || f->key == 0;
+}
+// Marks it.
+inline frame *frame_as_no_message(frame *f) {
+    f->key = frame_no_message;
+    return f;
+}
+
 // One reference, no marks, data uninitialised, padding zeroed. size < 2^31. malloc'ed.
 [[nodiscard]] frame *frame_new(size_t size);
 [[nodiscard]] frame *frame_copy(view bytes);

@@ -1,31 +1,23 @@
-// Writing log lines. One log a process; its state is set by log_open before threads start, and read after that.
-//
-// log_reopen may run beside writers: it puts the new file under the old descriptor number (dup3), so a line goes
-// to the one or the other, whole. Lines are built on the stack: no allocation, no lock.
+// Writing log lines. One log a process, whose level and form any thread reads; where its lines go is log_file.h's.
+// Lines are built on the stack: no allocation, no lock.
 #include "base/log.h"
 
-#include <atomic>
-#include <errno.h>
-#include <fcntl.h>
+#include "base/access_log.h"
+#include "base/log_file.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <string>
 #include <syslog.h>
 #include <time.h>
-#include <unistd.h>
 
 namespace belfry {
 
 namespace {
 
-enum class target_kind : uint8_t { standard_error, file, syslog };
-
 struct log_state {
-    target_kind kind = target_kind::standard_error;
-    bool json = false;
-    int fd = STDERR_FILENO; // owned where kind is file
-    std::string path;       // of the file
+    log_file file{.name = "log", .target = log_target::standard_error};
+    std::atomic<bool> json{false};
     std::atomic<log_level> level{log_level::info};
     std::atomic<uint64_t> counts[4]{};
 };
@@ -35,106 +27,31 @@ log_state state;
 constexpr const char *level_names[] = {"error", "warn", "info", "debug"};
 constexpr int syslog_priorities[] = {LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG};
 
-// Before escaping. One byte becomes at most 6 (\u00XX), which bounds the line's size too.
-constexpr size_t message_limit = 2000;
-
-// A line under construction. `put` cuts at the end, but no line gets there.
-struct line {
-    char text[message_limit * 6 + 200];
-    size_t size = 0;
-};
-
-void put(line *l, const char *bytes, size_t size) {
-    if (size > sizeof l->text - l->size) size = sizeof l->text - l->size;
-    memcpy(l->text + l->size, bytes, size);
-    l->size += size;
-}
-
-void put(line *l, const char *text) {
-    put(l, text, strlen(text));
-}
-
-__attribute__((format(printf, 2, 3))) void put_format(line *l, const char *format, ...) {
-    char text[64];
-    va_list arguments;
-    va_start(arguments, format);
-    int size = vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    if (size > 0) put(l, text, static_cast<size_t>(size) < sizeof text ? static_cast<size_t>(size) : sizeof text - 1);
-}
-
-// How many bytes the UTF-8 character at `at` has (RFC 3629 section 4); 0 where there is none. The log judges
-// for itself, because base stands below proto/utf8.
-size_t character_size(const char *at, size_t left) {
-    auto byte = [at](size_t i) { return static_cast<unsigned char>(at[i]); };
-    unsigned char first = byte(0);
-    if (first < 0x80) return 1;
-    size_t size = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
-    if (first < 0xc2 || first > 0xf4 || size > left) return 0;
-    for (size_t i = 1; i < size; i++) {
-        if ((byte(i) & 0xc0) != 0x80) return 0;
-    }
-    bool overlong = (first == 0xe0 && byte(1) < 0xa0) || (first == 0xf0 && byte(1) < 0x90);
-    bool surrogate = first == 0xed && byte(1) > 0x9f;
-    bool beyond = first == 0xf4 && byte(1) > 0x8f;
-    return overlong || surrogate || beyond ? 0 : size;
-}
-
-void put_escaped(line *l, const char *bytes, size_t size) {
-    for (size_t i = 0, step = 1; i < size; i += step) {
-        unsigned char c = static_cast<unsigned char>(bytes[i]);
-        size_t character = character_size(bytes + i, size - i);
-        step = character ? character : 1;
-        bool control = c < 0x20 || c == 0x7f;
-        // U+0080 to U+009f are c2 80 to c2 9f.
-        bool control_c1 = character == 2 && c == 0xc2 && static_cast<unsigned char>(bytes[i + 1]) < 0xa0;
-        if (state.json && !character)
-            put(l, "\\ufffd");
-        else if (state.json && control_c1)
-            put_format(l, "\\u%04x", static_cast<unsigned char>(bytes[i + 1]));
-        else if (state.json && control)
-            put_format(l, "\\u%04x", c);
-        else if (state.json && (c == '"' || c == '\\'))
-            put_format(l, "\\%c", c);
-        else if (control_c1)
-            put_format(l, "\\xc2\\x%02x", static_cast<unsigned char>(bytes[i + 1]));
-        else if (control || !character)
-            put_format(l, "\\x%02x", c);
-        else
-            put(l, bytes + i, step);
-    }
-}
-
-void put_time(line *l) {
-    timespec now = {};
-    clock_gettime(CLOCK_REALTIME, &now);
-    tm utc = {};
-    gmtime_r(&now.tv_sec, &utc);
-    put_format(l, "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour,
-               utc.tm_min, utc.tm_sec, static_cast<int>(now.tv_nsec / 1000000));
-}
-
-// Without the newline.
-void put_line(line *l, log_level level, const char *message, size_t size) {
+// Without the newline. What stands before the message has room in any case.
+void make_line(log_line *l, log_level level, view message) {
     const char *name = level_names[static_cast<size_t>(level)];
-    if (state.json) {
-        put(l, "{\"time\":\"");
-        put_time(l);
-        put(l, "\",\"level\":\"");
-        put(l, name);
-        put(l, "\",\"message\":\"");
-        put_escaped(l, message, size);
-        put(l, "\"}");
-        return;
-    }
-    if (state.kind != target_kind::syslog) {
-        put_time(l);
-        put(l, " ");
-        put(l, name);
-        put(l, " ");
-    }
-    put_escaped(l, message, size);
+    l->json = state.json.load(std::memory_order_relaxed);
+    bool timed = l->json || state.file.target.load(std::memory_order_relaxed) != log_target::syslog;
+    if (l->json) log_line_put(l, "{\"time\":\"");
+    if (timed) log_line_put_time(l);
+    if (l->json)
+        log_line_put(l, "\",\"level\":\"");
+    else if (timed)
+        log_line_put(l, " ");
+    if (timed) log_line_put(l, name);
+    if (l->json)
+        log_line_put(l, "\",\"message\":\"");
+    else if (timed)
+        log_line_put(l, " ");
+    log_line_put_escaped(l, message);
+    if (l->json) log_line_put(l, "\"}");
 }
+
+void make_warning(log_line *l, const char *sentence) {
+    make_line(l, log_level::warn, sentence);
+}
+
+constexpr size_t message_limit = log_text_max;
 
 // Formats into message[message_limit + 1] and returns the size.
 __attribute__((format(printf, 2, 0))) size_t format_message(char *message, const char *format, va_list arguments) {
@@ -152,70 +69,49 @@ __attribute__((format(printf, 2, 0))) size_t format_message(char *message, const
 
 __attribute__((format(printf, 2, 0))) void log_write(log_level level, const char *format, va_list arguments) {
     if (!log_enabled(level)) return;
-    int saved = errno; // so that a caller may log first and look at errno after
     char message[message_limit + 1];
     size_t size = format_message(message, format, arguments);
-    line l;
-    put_line(&l, level, message, size);
+    log_line l;
+    make_line(&l, level, view(message, size));
     state.counts[static_cast<size_t>(level)].fetch_add(1, std::memory_order_relaxed);
-    if (state.kind == target_kind::syslog) {
-        syslog(syslog_priorities[static_cast<size_t>(level)], "%.*s", static_cast<int>(l.size), l.text);
-    } else {
-        put(&l, "\n");
-        // A disk that is full loses the line: the service matters more, and there is nowhere to say so.
-        while (write(state.fd, l.text, l.size) < 0 && errno == EINTR) {
-        }
-    }
-    errno = saved;
-}
-
-// -1 where it fails, with errno.
-int open_file(const char *path) {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    log_file_write(&state.file, &l, syslog_priorities[static_cast<size_t>(level)]);
 }
 
 } // namespace
 
 bool log_open(const char *target, log_level level, bool json, error *e) {
-    target_kind kind = target_kind::file;
-    int fd = STDERR_FILENO;
-    if (strcmp(target, "stderr") == 0)
-        kind = target_kind::standard_error;
-    else if (strcmp(target, "syslog") == 0)
-        kind = target_kind::syslog;
-    else
-        fd = open_file(target);
-    if (fd < 0) {
-        error_set(e, "can't open the log \"%s\" for appending: %s", target, strerror(errno));
-        return false;
-    }
-    if (state.kind == target_kind::file) close(state.fd);
-    if (state.kind == target_kind::syslog) closelog();
-    if (kind == target_kind::syslog) openlog("belfry", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-    state.kind = kind;
+    if (!log_file_open(&state.file, target, e)) return false;
     state.json = json;
-    state.fd = fd;
-    state.path = kind == target_kind::file ? target : "";
     log_set_level(level);
     return true;
 }
 
 void log_reopen() {
-    if (state.kind != target_kind::file) return;
-    int fd = open_file(state.path.c_str());
-    if (fd < 0) {
-        log_error("log: can't open \"%s\" again: %s; the old file stays in use", state.path.c_str(), strerror(errno));
-        return;
-    }
-    if (dup3(fd, state.fd, O_CLOEXEC) < 0) {
-        log_error("log: can't change over to \"%s\": %s; the old file stays in use", state.path.c_str(),
-                  strerror(errno));
-    }
-    close(fd);
+    error e;
+    if (!log_file_reopen(&state.file, &e)) log_error("%s", e.text);
+    if (!access_log_reopen(&e)) log_error("%s", e.text);
+}
+
+void log_tend() {
+    static time_t last; // the main thread's
+    timespec now = {};
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    if (now.tv_sec == last) return;
+    last = now.tv_sec;
+    log_file_tend(&state.file, make_warning);
+    access_log_tend();
+}
+
+uint64_t log_dropped() {
+    return state.file.dropped.load(std::memory_order_relaxed);
 }
 
 void log_set_level(log_level level) {
     state.level.store(level, std::memory_order_relaxed);
+}
+
+void log_set_json(bool json) {
+    state.json.store(json, std::memory_order_relaxed);
 }
 
 bool log_enabled(log_level level) {

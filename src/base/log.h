@@ -2,11 +2,10 @@
 //
 // Text form:  2026-11-21T22:07:43.123Z warn listener: accept paused, too many open files
 // JSON form:  {"time":"2026-11-21T22:07:43.123Z","level":"warn","message":"listener: accept paused, ..."}
-// Bytes below 0x20 and 0x7f are escaped as \xHH in text form and per RFC 8259 in JSON form, so that what a
-// client sent can't forge a line. So are U+0080 to U+009f, which terminals obey, and what is not UTF-8 (in JSON
-// form as U+FFFD, for a line that is not JSON is a line lost). A message over 2,000 bytes is cut with "...".
-// syslog gets the same, but for the text form's time and level, which it has itself. Never pass a secret. All functions
-// may be called on any thread, except log_open, which runs before other threads start.
+// What a client sent can't forge a line: log_line.h escapes it. A message over 2,000 bytes is cut with "...". syslog
+// gets the same, but for the text form's time and level, which it has itself. Never pass a secret. Any thread may
+// write; what is written to changes on the main thread alone, while others write. Lines that can't be written are
+// counted (log_file.h).
 #pragma once
 
 #include "base/error.h"
@@ -17,11 +16,20 @@ namespace belfry {
 
 enum class log_level : uint8_t { error, warn, info, debug };
 
-// `target` is "stderr", "syslog" or a file's path (opened for appending, 0640). False with a reason in `e`.
+// `target` is "stderr", "syslog" or a file's path (opened for appending, 0640). False with a reason in `e`. Main
+// thread.
 [[nodiscard]] bool log_open(const char *target, log_level level, bool json, error *e);
-// Opens the file again (after logrotate moved it); on failure keeps the old one and says so in it.
+// Opens the file again (after logrotate moved it), and the access log's; on failure keeps the old one and says so in
+// it. Main thread.
 void log_reopen();
+// Once a second, however often it is called: files that were deleted are made again, and where lines could not be written, it says how many
+// as soon as it can. The same for the access log. Main thread.
+void log_tend();
+// How many lines could not be written since the start.
+uint64_t log_dropped();
 void log_set_level(log_level level);
+// The form of every line that begins from now on.
+void log_set_json(bool json);
 [[nodiscard]] bool log_enabled(log_level level);
 // How many lines of this level were written since the start.
 uint64_t log_count(log_level level);

@@ -393,6 +393,38 @@ void option_format(const option_row *row, const void *object, buffer *out) {
     }
 }
 
+// Calls `act` with null pointers of the field's type, so that each type is named once.
+template <typename function> static auto with_field_type(const option_row *row, function act) {
+    switch (row->type) {
+    case option_type::boolean:
+        return act(static_cast<bool *>(nullptr));
+    case option_type::integer:
+    case option_type::size:
+    case option_type::duration:
+        return act(static_cast<int64_t *>(nullptr));
+    case option_type::choice:
+        return act(static_cast<int32_t *>(nullptr));
+    case option_type::list:
+    case option_type::lines:
+    case option_type::secrets:
+        return act(static_cast<std::vector<std::string> *>(nullptr));
+    case option_type::text:
+    case option_type::secret:
+        return act(static_cast<std::string *>(nullptr));
+    case option_type::rate:
+        return act(static_cast<struct rate *>(nullptr));
+    }
+    fatal("[%s] %s: an option type that does not exist", row->section, row->name);
+}
+
+bool option_equal(const option_row *row, const void *a, const void *b) {
+    return with_field_type(row, [&]<typename type>(type *) { return *field<type>(row, a) == *field<type>(row, b); });
+}
+
+void option_copy(const option_row *row, const void *from, void *to) {
+    with_field_type(row, [&]<typename type>(type *) { *field<type>(row, to) = *field<type>(row, from); });
+}
+
 const char *nearest_name(view name, const char *const *candidates, size_t count) {
     const char *nearest = nullptr;
     size_t least = 1 + name.size() / 3 + 1; // the first that is too far

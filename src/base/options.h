@@ -34,6 +34,7 @@ struct rate {
     int64_t amount;    // 0: no limit, and the rest is 0 too
     int64_t period_ms; // 1000, 60000 or 3600000: a second, a minute, an hour
     int64_t burst;     // at least 1; the amount, where none is written
+    bool operator==(const rate &) const = default;
 };
 inline constexpr int64_t rate_most = int64_t{1} << 40; // of amount and burst
 
@@ -66,6 +67,10 @@ void options_defaults(const option_row *rows, size_t count, view section, void *
 // 0s); list joined by ", "; lines joined by "\n" (no entry holds one), as are the *** of secrets; a secret as ***
 // unless empty; a rate without its burst where that is the amount.
 void option_format(const option_row *row, const void *object, buffer *out);
+// Whether the field is the same in both, secrets compared as they are.
+[[nodiscard]] bool option_equal(const option_row *row, const void *a, const void *b);
+// Takes the field over.
+void option_copy(const option_row *row, const void *from, void *to);
 // The candidate nearest to `name` by optimal string alignment distance, if that is at most 1 + length/3; else null.
 const char *nearest_name(view name, const char *const *candidates, size_t count);
 

@@ -7,6 +7,7 @@
 #endif
 
 #include "base/bytes.h"
+#include "base/frame.h"
 #include "proto/json.h"
 #include "proto/uri.h"
 
@@ -149,16 +150,67 @@ static void print_pretty(const std::string &json) {
     putchar('\n');
 }
 
+static int unanswered(const control_target *t) {
+    return fail("no answer from " + (t->url.empty() ? t->socket : t->url) + ": " + strerror(errno));
+}
+
 static int show(const control_target *t, const std::string &method, const std::string &path, const std::string &body) {
     control_answer answer;
-    if (!ask(t, method, path, body, &answer))
-        return fail("no answer from " + (t->url.empty() ? t->socket : t->url) + ": " + strerror(errno));
+    if (!ask(t, method, path, body, &answer)) return unanswered(t);
     if (t->json)
         printf("%s\n", answer.body.c_str());
     else
         print_pretty(answer.body);
     if (answer.status < 300) return 0;
     return fail("the daemon answered " + std::to_string(answer.status));
+}
+
+// ---------------------------------------------------------------- reload, config
+
+static bool print_mistake(view raw, json_type, void *context) {
+    auto *reader = static_cast<json_reader *>(context);
+    json_object mistake;
+    error e;
+    if (!json_parse_nested(reader, raw, &mistake, &e)) return false;
+    const json_member *file = json_find(&mistake, "file"), *line = json_find(&mistake, "line"),
+                      *message = json_find(&mistake, "message");
+    if (!file || !line || !message) return false;
+    std::string at = line->is_integer && line->integer ? ":" + std::to_string(line->integer) : "";
+    fprintf(stderr, "%.*s%s: %.*s\n", static_cast<int>(file->text.size()), file->text.data(), at.c_str(),
+            static_cast<int>(message->text.size()), message->text.data());
+    return true;
+}
+
+// FILE:LINE: MESSAGE for each of what `member` lists, as belfry -t has them.
+static void print_mistakes(const std::string &body, const char *member) {
+    json_reader *reader = json_reader_new();
+    frame *padded = frame_copy(body);
+    json_object answer;
+    error e;
+    if (json_parse_object(reader, frame_view(padded), &answer, &e))
+        if (const json_member *all = json_find(&answer, member))
+            if (!json_each_element(reader, all->raw, print_mistake, reader, &e)) fprintf(stderr, "%s\n", e.text);
+    frame_unref(padded);
+    json_reader_free(reader);
+}
+
+static int reload(const control_target *t) {
+    if (t->json) return show(t, "POST", "/v1/reload", "");
+    control_answer answer;
+    if (!ask(t, "POST", "/v1/reload", "", &answer)) return unanswered(t);
+    print_mistakes(answer.body, answer.status == 200 ? "warnings" : "errors");
+    if (answer.status == 422) return fail("nothing has changed");
+    print_pretty(answer.body);
+    return answer.status == 200 ? 0 : fail("the daemon answered " + std::to_string(answer.status));
+}
+
+// As belfry -T prints it.
+static int config(const control_target *t) {
+    if (t->json) return show(t, "GET", "/v1/config", "");
+    control_answer answer;
+    if (!ask(t, "GET", "/v1/config?format=ini", "", &answer)) return unanswered(t);
+    fputs(answer.body.c_str(), stdout);
+    return answer.status == 200 ? 0 : fail("the daemon answered " + std::to_string(answer.status));
 }
 
 // ---------------------------------------------------------------- commands
@@ -189,6 +241,9 @@ static int usage(FILE *out, int code) {
           "  publish ROOM DATA                 DATA, verbatim, to a room\n"
           "  command JSON                      one command, or an array of them\n"
           "  disconnect --conn C|--user U|--room R [--code N] [--reason T]\n"
+          "  config                            the configuration in force, as ini\n"
+          "  reload                            read the file again; prints every mistake, and changes nothing then\n"
+          "  drain                             ask all clients to leave, then end; at drain_rate\n"
           "A token for TCP is taken from the environment: BELFRY_TOKEN.\n",
           out);
     return code;
@@ -230,6 +285,9 @@ static int run(const control_target *t, int argc, char **argv) {
     if (command == "room" && argc == 2) return show(t, "GET", "/v1/rooms/" + encoded(argv[1]), "");
     if (command == "publish" && argc == 3) return show(t, "POST", "/v1/rooms/" + encoded(argv[1]), argv[2]);
     if (command == "command" && argc == 2) return show(t, "POST", "/v1/commands", argv[1]);
+    if (command == "config" && argc == 1) return config(t);
+    if (command == "reload" && argc == 1) return reload(t);
+    if (command == "drain" && argc == 1) return show(t, "POST", "/v1/drain", "");
     if (command == "disconnect") return disconnect(t, argc - 1, argv + 1);
     if (command == "connections" && argc % 2 == 1) {
         const char *room = option(argc - 1, argv + 1, "--room"), *user = option(argc - 1, argv + 1, "--user");

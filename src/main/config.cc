@@ -31,8 +31,7 @@ struct loading {
     std::map<std::string, upstream_settings> upstreams;
     std::map<std::string, route> routes;
     std::map<std::string, room_rule> rooms;
-    config_places places;
-    config_place whole; // the file
+    const config *in_force; // borrowed; null: this is no reload
 };
 
 static void complain(loading *l, const config_place *place, const std::string &text) {
@@ -103,21 +102,23 @@ static void on_section(void *context, const char *written, const config_place *p
                               : "[" + state.kind + "] takes no name");
     } else if (l->sections.count(text) && l->sections[text].object) {
         complain(l, place,
-                 "[" + text + "] is there already, at " + l->places[text].file + ":" +
-                     std::to_string(l->places[text].line));
+                 "[" + text + "] is there already, at " + l->out->places[text].file + ":" +
+                     std::to_string(l->out->places[text].line));
         return;
     } else {
         state.object = make_object(l, state.kind, name);
         options_defaults(config_rows, config_row_count, state.kind, state.object);
         state.values = modules_defaults(&l->out->modules, state.kind);
-        l->places[text] = *place;
+        l->out->places[text] = *place;
     }
     l->sections[text] = state;
 }
 
-static std::string unknown_option(const module_set *modules, const std::string &kind, const char *name) {
+static std::string unknown_option(const loading *l, const std::string &kind, const char *name) {
+    const module_set *modules = &l->out->modules;
     if (const char *owner = modules_missing(kind, name))
-        return std::string("\"") + name + "\" is an option of module " + owner + ", which is not in [belfry] modules";
+        return std::string("\"") + name + "\" is an option of module " + owner + ", which is not " +
+               (l->in_force ? "loaded: [belfry] modules is read at a restart" : "in [belfry] modules");
     std::vector<const char *> names;
     for (size_t i = 0; i < config_row_count; i++)
         if (kind == config_rows[i].section) names.push_back(config_rows[i].name);
@@ -153,7 +154,7 @@ static void on_option(void *context, const char *written, const char *name, cons
         row = option_find(more->data(), more->size(), s->kind, name);
         object = s->values.data();
     }
-    if (!row) return complain(l, place, unknown_option(&l->out->modules, s->kind, name));
+    if (!row) return complain(l, place, unknown_option(l, s->kind, name));
     auto [given, first] = s->given.try_emplace(name, *place);
     if (!first && !option_repeats(row))
         return complain(
@@ -169,8 +170,8 @@ static void on_option(void *context, const char *written, const char *name, cons
         s->wrong = true;
         complain(l, place, std::string(name) + ": " + e.text);
     }
-    l->places[section + "\n" + name] = *place;
-    l->places[section + "\n" + name + "#" + std::to_string(s->times[name]++)] = *place;
+    l->out->places[section + "\n" + name] = *place;
+    l->out->places[section + "\n" + name + "#" + std::to_string(s->times[name]++)] = *place;
 }
 
 static void on_error(void *context, const config_place *place, const std::string &text) {
@@ -233,9 +234,12 @@ static void load_modules(loading *l, const char *file) {
         bool list = problem.place == SIZE_MAX;
         complain(l, list ? &p.names : &p.places[problem.place], (list ? "modules: " : "load_module: ") + problem.text);
     }
-    for (const loaded_module &m : l->out->modules.modules)
-        l->out->relay.modules.push_back({m.module, 0});
-    chain_lay_out(&l->out->relay);
+}
+
+static void lay_out_modules(config *out) {
+    for (const loaded_module &m : out->modules.modules)
+        out->relay.modules.push_back({m.module, 0});
+    chain_lay_out(&out->relay);
 }
 
 struct scope_place {
@@ -245,9 +249,7 @@ struct scope_place {
 
 static void complain_scope(void *context, const char *option, const std::string &text) {
     auto *p = static_cast<scope_place *>(context);
-    auto at = p->l->places.find(option ? p->section + "\n" + option : p->section);
-    if (at == p->l->places.end()) at = p->l->places.find(p->section);
-    complain(p->l, at == p->l->places.end() ? &p->l->whole : &at->second,
+    complain(p->l, config_place_of(p->l->out, p->section, option, config_last),
              option ? std::string(option) + ": " + text : text);
 }
 
@@ -285,9 +287,23 @@ static void make_all_scopes(loading *l, const std::vector<std::string> &route_na
 
 // ---------------------------------------------------------------- the whole
 
-bool config_load(const char *file, config *out) {
-    loading l = {out, {}, {}, {}, {}, {}, {}, {file, 0}};
-    load_modules(&l, file);
+const config_place *config_place_of(const config *c, const std::string &section, const char *option, size_t which) {
+    auto at = c->places.end();
+    if (option)
+        at = c->places.find(section + "\n" + option + (which == config_last ? "" : "#" + std::to_string(which)));
+    if (at == c->places.end()) at = c->places.find(section);
+    if (at == c->places.end()) at = c->places.find("");
+    return &at->second;
+}
+
+bool config_load(const char *file, config *out, const config *in_force) {
+    loading l = {out, {}, {}, {}, {}, {}, in_force};
+    out->places[""] = {file, 0};
+    if (in_force)
+        modules_share(&in_force->modules, &out->modules);
+    else
+        load_modules(&l, file);
+    lay_out_modules(out);
     for (const char *kind : {"belfry", "broker", "control"})
         options_defaults(config_rows, config_row_count, kind, make_object(&l, kind, ""));
     config_sink sink = {on_section, on_option, on_error, &l};
@@ -302,7 +318,7 @@ bool config_load(const char *file, config *out) {
         out->relay.listeners.push_back(std::move(listener));
     for (auto &[name, upstream] : l.upstreams)
         out->relay.upstreams.push_back(std::move(upstream));
-    config_check(out, file, &l.places, route_names);
+    config_check(out, route_names);
     make_all_scopes(&l, route_names);
     return out->errors.empty();
 }

@@ -2,6 +2,7 @@
 #include "main/config_check.h"
 
 #include "main/config_upstream.h"
+#include "main/privileges.h"
 #include "net/address.h"
 #include "proto/room_name.h"
 #include "relay/balancer.h"
@@ -15,24 +16,15 @@ namespace belfry {
 
 struct checking {
     config *out;
-    config_place whole; // the file
-    const config_places *places;
 };
 
-static constexpr size_t last = SIZE_MAX; // of an option that repeats
+static constexpr size_t last = config_last;
 static constexpr size_t sentinels_max = 16;
 static constexpr uint16_t sentinel_port = 26379; // Sentinel's own default
 
-// The option's line, else the section's, else the file.
 static config_error placed(const checking *c, const std::string &section, const char *option, const std::string &text,
                            size_t which = last) {
-    const config_place *place = &c->whole;
-    auto at = c->places->find(section);
-    if (at != c->places->end()) place = &at->second;
-    if (option) {
-        at = c->places->find(section + "\n" + option + (which == last ? "" : "#" + std::to_string(which)));
-        if (at != c->places->end()) place = &at->second;
-    }
+    const config_place *place = config_place_of(c->out, section, option, which);
     return {place->file, place->line, (option ? std::string(option) + ": " : std::string()) + text};
 }
 
@@ -48,6 +40,10 @@ static void warn(checking *c, const std::string &section, const char *option, co
 static void check_core(checking *c) {
     const core_options *o = &c->out->core;
     uint64_t n = 0;
+    error e;
+    if (o->drain_rate.burst != o->drain_rate.amount)
+        complain(c, "belfry", "drain_rate", "takes no burst: goodbyes are evenly spaced");
+    if (!o->user.empty() && !privileges_user_exists(o->user, &e)) complain(c, "belfry", "user", e.text);
     if (o->workers == "auto") {
         cpu_set_t set; // what this process may run on: taskset, cgroups' cpusets
         int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -293,9 +289,8 @@ static void check_control(checking *c) {
     }
 }
 
-void config_check(config *out, const char *file, const config_places *places,
-                  const std::vector<std::string> &route_names) {
-    checking c = {out, {file, 0}, places};
+void config_check(config *out, const std::vector<std::string> &route_names) {
+    checking c = {out};
     check_core(&c);
     if (out->relay.listeners.empty()) complain(&c, "", nullptr, "there is no [listener NAME]: nobody could connect");
     if (out->relay.routes.empty()) complain(&c, "", nullptr, "there is no [route PATH]: everybody would get a 404");
@@ -314,6 +309,8 @@ void config_check(config *out, const char *file, const config_places *places,
     check_control(&c);
     out->relay.max_connections = out->core.max_connections;
     out->relay.compression_min = out->core.compression_min;
+    out->relay.drain_rate = out->core.drain_rate;
+    out->relay.drain_timeout = out->core.drain_timeout;
     out->relay.max_message = out->broker.max_message;
 }
 

@@ -3,7 +3,13 @@
 #include "main/control_api.h"
 
 #include "main/control_commands.h"
+#include "main/control_live.h"
 #include "main/control_status.h"
+#include "main/control_top.h"
+#include "main/dashboard.h"
+#include "main/metrics.h"
+#include "main/reload.h"
+#include "main/stopping.h"
 #include "proto/room_name.h"
 #include "proto/uri.h"
 
@@ -14,13 +20,15 @@ namespace belfry {
 static constexpr uint64_t limit_default = 100, limit_max = 10000;
 
 void control_api_init(control_api *a, node *n, const config *settings, const std::vector<bound_listener> *listeners,
-                      loop *on) {
+                      struct reload *reload, loop *on) {
     struct clock now;
     clock_refresh(&now);
-    *a = {n, settings, listeners, nullptr, json_reader_new(), now.wall_ms, on};
+    *a = {n, settings, listeners, nullptr, reload, nullptr, nullptr, json_reader_new(), now.wall_ms, on};
+    a->live = control_live_new(a);
 }
 
 void control_api_destroy(control_api *a) {
+    control_live_free(a->live);
     json_reader_free(a->reader);
 }
 
@@ -157,6 +165,15 @@ static void status_done(query *q, void *context, uint64_t tag) {
     reply_json(static_cast<control_conn *>(context), &out);
 }
 
+static void metrics_done(query *q, void *context, uint64_t tag) {
+    auto *c = static_cast<control_conn *>(context);
+    buffer out = {};
+    metrics_write(reinterpret_cast<control_api *>(tag), q, &out);
+    control_reply(c, 200, metrics_content_type, buffer_view(&out), view());
+    buffer_free(&out);
+    control_unref(c);
+}
+
 // ---------------------------------------------------------------- paths
 
 static void get_rooms(control_api *a, control_conn *c, const control_request *q) {
@@ -197,10 +214,22 @@ static void with_room(control_api *a, control_conn *c, const control_request *q,
     node_query(a->node, query_type::room, room, view(), 1, room_done, control_ref(c), reinterpret_cast<uint64_t>(a));
 }
 
+static void write_unready(const node *n, buffer *out) {
+    const broker_canary *canary = &n->broker->canary;
+    if (n->unready) return buffer_append(out, "stopping\n");
+    if (!n->broker->ops->ready(n->broker)) return buffer_append(out, "the broker is out of reach\n");
+    buffer_append(out, "the subscription does not deliver: ");
+    if (!canary->heard_ms) return buffer_append(out, "no canary has come back yet\n");
+    buffer_printf(out, "last canary %llu s ago\n",
+                  static_cast<unsigned long long>((n->on->clock.monotonic_ms - canary->heard_ms) / 1000));
+}
+
 static void ready(control_api *a, control_conn *c) {
     if (node_ready(a->node)) return control_reply(c, 200, "text/plain", "ready\n", view());
-    control_reply(c, 503, "text/plain", a->node->stopping ? "stopping\n" : "the broker is out of reach\n",
-                  "Retry-After: 1\r\n");
+    buffer why = {};
+    write_unready(a->node, &why);
+    control_reply(c, 503, "text/plain", buffer_view(&why), "Retry-After: 1\r\n");
+    buffer_free(&why);
 }
 
 static void get_upstreams(control_api *a, control_conn *c, const control_request *q) {
@@ -217,15 +246,54 @@ static void get_upstreams(control_api *a, control_conn *c, const control_request
     buffer_free(&out);
 }
 
+// The configuration in force; with format=ini as belfry -T prints it.
+static void get_config(control_api *a, control_conn *c, const control_request *q) {
+    std::string format = uri_parameter(q->query, "format");
+    if (!format.empty() && format != "ini" && format != "json")
+        return control_reply_error(c, 400, "format: ini, or json (the default)", view());
+    buffer out = {};
+    if (format == "ini") {
+        config_print(a->settings, &out);
+        control_reply(c, 200, "text/plain; charset=utf-8", buffer_view(&out), view());
+    } else {
+        buffer_printf(&out, "{\"generation\":%llu,\"file\":", static_cast<unsigned long long>(a->reload->generation));
+        json_write_string(&out, a->reload->file);
+        buffer_append(&out, ",\"sections\":");
+        config_print_json(a->settings, &out);
+        buffer_append_char(&out, '}');
+        control_reply(c, 200, "application/json", buffer_view(&out), view());
+    }
+    buffer_free(&out);
+}
+
+static void drain(control_api *a, control_conn *c, const control_request *) {
+    buffer out = {};
+    stopping_ask_control(a->stopping, &out);
+    control_reply(c, 202, "application/json", buffer_view(&out), view());
+    buffer_free(&out);
+}
+
+static void top_known(control_api *, view json, void *context) {
+    auto *c = static_cast<control_conn *>(context);
+    control_reply(c, 200, "application/json", json, view());
+    control_unref(c);
+}
+
 struct api_path {
     const char *method, *path;
     void (*act)(control_api *a, control_conn *c, const control_request *q);
 };
 
 static const api_path paths[] = {
+    {"GET", "/", [](control_api *, control_conn *c, const control_request *) { dashboard_reply(c); }},
     {"GET", "/healthz",
      [](control_api *, control_conn *c, const control_request *) {
          control_reply(c, 200, "text/plain", "alive\n", view());
+     }},
+    {"GET", "/metrics",
+     [](control_api *a, control_conn *c, const control_request *) {
+         node_query(a->node, query_type::status, view(), view(), 1, metrics_done, control_ref(c),
+                    reinterpret_cast<uint64_t>(a));
      }},
     {"GET", "/readyz", [](control_api *a, control_conn *c, const control_request *) { ready(a, c); }},
     {"POST", "/v1/commands",
@@ -236,6 +304,12 @@ static const api_path paths[] = {
     {"GET", "/v1/rooms", get_rooms},
     {"GET", "/v1/connections", get_connections},
     {"GET", "/v1/upstreams", get_upstreams},
+    {"GET", "/v1/config", get_config},
+    {"POST", "/v1/drain", drain},
+    {"POST", "/v1/reload", [](control_api *a, control_conn *c, const control_request *) { reload_ask(a->reload, c); }},
+    {"GET", "/v1/live", control_live_handle},
+    {"GET", "/v1/top",
+     [](control_api *a, control_conn *c, const control_request *) { control_top_ask(a, top_known, control_ref(c)); }},
     {"GET", "/v1/status",
      [](control_api *a, control_conn *c, const control_request *) {
          node_query(a->node, query_type::status, view(), view(), 1, status_done, control_ref(c),

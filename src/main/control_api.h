@@ -6,7 +6,7 @@
 namespace belfry {
 
 void control_api_init(control_api *a, node *n, const config *settings, const std::vector<bound_listener> *listeners,
-                      loop *on);
+                      struct reload *reload, loop *on);
 void control_api_destroy(control_api *a);
 // A control_handler; the context is the control_api.
 void control_api_handle(control_conn *c, const control_request *q, void *context);

@@ -2,10 +2,12 @@
 #include "main/control_http.h"
 
 #include "base/log.h"
+#include "main/control_gate.h"
 #include "net/stream.h"
 #include "proto/handshake.h"
 #include "proto/http1.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 namespace belfry {
@@ -15,9 +17,17 @@ static constexpr uint64_t idle_ms = 60000;    // between requests
 
 struct control_listener {
     listener accepting;
+    int fd;           // owned
     control_http *of; // borrowed
     bool needs_token;
+    std::string written;   // as the config has it
+    std::string address;   // port 0 resolved
     std::string unix_path; // removed at the end
+};
+
+struct control_change {
+    control_http *of;                          // borrowed
+    std::vector<control_listener *> listeners; // owned, or still one of those of `of`
 };
 
 struct control_http {
@@ -29,6 +39,7 @@ struct control_http {
     void *context;                             // borrowed
     std::vector<control_listener *> listeners; // owned
     std::vector<std::string> addresses;
+    std::vector<control_socket> inherited; // owned: open, not taken yet
     link connections;
     size_t count;
 };
@@ -40,8 +51,10 @@ struct control_conn {
     struct timer timer;
     uint32_t references;
     bool needs_token, handling, keep_alive, ending;
-    bool serving;   // the loop over pipelined requests runs further up the stack
-    buffer in, out; // owned
+    bool serving;                     // the loop over pipelined requests runs further up the stack
+    const control_upgraded *upgraded; // borrowed, static; null: HTTP
+    void *upgraded_context;           // borrowed
+    buffer in, out;                   // owned
 };
 
 control_conn *control_ref(control_conn *c) {
@@ -64,6 +77,7 @@ static void close_conn(control_conn *c) {
     stream_close(&c->stream);
     list_remove(&c->place);
     h->count--;
+    if (c->upgraded) c->upgraded->gone(c, c->upgraded_context);
     control_unref(c);
 }
 
@@ -88,6 +102,7 @@ static void flush(control_conn *c) {
         buffer_consume(&c->out, written);
         if (result == stream_result::again) return stream_watch(&c->stream, stream_writable);
         if (result != stream_result::ok) return close_conn(c);
+        if (c->upgraded && written) deadline(c, control_stall_ms);
     }
     if (!c->of || c->handling) return;
     if (c->ending) {
@@ -98,7 +113,7 @@ static void flush(control_conn *c) {
     }
     buffer_free(&c->out);
     stream_watch(&c->stream, stream_readable);
-    deadline(c, idle_ms);
+    deadline(c, c->upgraded ? control_stall_ms : idle_ms);
 }
 
 void control_reply(control_conn *c, int status, view type, view body, view extra) {
@@ -122,6 +137,36 @@ void control_reply_error(control_conn *c, int status, view message, view extra) 
     if (c->of && !c->ending) serve(c);
 }
 
+// ---------------------------------------------------------------- upgraded
+
+static void take_upgraded(control_conn *c) {
+    if (c->of && !c->ending && c->in.size) c->upgraded->bytes(c, &c->in, c->upgraded_context);
+}
+
+void control_upgrade(control_conn *c, view answer, const control_upgraded *events, void *context) {
+    c->upgraded = events;
+    c->upgraded_context = context;
+    c->handling = false;
+    control_send(c, answer);
+    take_upgraded(c);
+}
+
+size_t control_queued(const control_conn *c) {
+    return c->out.size;
+}
+
+void control_send(control_conn *c, view bytes) {
+    if (!c->of || c->ending) return;
+    buffer_append(&c->out, bytes);
+    flush(c);
+}
+
+void control_end(control_conn *c) {
+    if (!c->of || c->ending) return;
+    c->ending = true;
+    flush(c);
+}
+
 // ---------------------------------------------------------------- in
 
 static void refuse(control_conn *c, int status, view why, view extra) {
@@ -129,16 +174,11 @@ static void refuse(control_conn *c, int status, view why, view extra) {
     control_reply_error(c, status, why, extra);
 }
 
-static bool token_fits(const control_conn *c, const http1_request *q) {
-    size_t count = 0;
-    const http1_field *f = http1_find(q, "Authorization", &count);
-    if (!f || count != 1 || f->value.size() < 7 || !bytes_equal_nocase(f->value.substr(0, 7), "Bearer ")) return false;
-    return bytes_equal_constant_time(bytes_trim(f->value.substr(7)), c->of->token);
-}
-
 // A whole head is there: the body, if it is, and the handler.
 static void on_head(control_conn *c, const http1_request *q) {
-    if (c->needs_token && !token_fits(c, q))
+    const bool page = q->method == "GET" && q->path == "/";
+    if (!control_gate_origin(q)) return refuse(c, 403, "a page of another site asks", view());
+    if (c->needs_token && !page && !control_gate_token(q, c->of->token))
         return refuse(c, 401, "a valid Authorization: Bearer TOKEN is needed", "WWW-Authenticate: Bearer\r\n");
     if (q->chunked) return refuse(c, 411, "send Content-Length, not chunks", view());
     if (q->content_length > c->of->body_max) return refuse(c, 413, "the body is too large", view());
@@ -155,7 +195,7 @@ static void on_head(control_conn *c, const http1_request *q) {
     c->keep_alive = q->keep_alive;
     c->handling = true;
     control_request request = {q->method, q->path, q->query,
-                               buffer_view(&c->in).substr(q->head_size, q->content_length)};
+                               buffer_view(&c->in).substr(q->head_size, q->content_length), q};
     deadline(c, request_ms);
     stream_watch(&c->stream, 0);
     control_http *h = c->of;
@@ -170,7 +210,7 @@ static void on_head(control_conn *c, const http1_request *q) {
 
 // False where no whole request is left.
 static bool next_request(control_conn *c) {
-    if (!c->in.size || c->handling || c->ending || !c->of) return false;
+    if (!c->in.size || c->handling || c->ending || !c->of || c->upgraded) return false;
     http1_request q;
     const char *why = "";
     http1_scan fresh = {}; // heads here are small and few: scanned anew
@@ -203,10 +243,12 @@ static void on_ready(stream *s, unsigned ready) {
         size_t got = 0;
         stream_result result = stream_read(s, c->of->on->receive, loop_receive_size, &got);
         if (c->ending) got = 0; // thrown away
-        if (!c->in.size && got) deadline(c, request_ms);
+        if (!c->upgraded && !c->in.size && got) deadline(c, request_ms);
         buffer_append(&c->in, view(c->of->on->receive, got));
         if (result == stream_result::eof || result == stream_result::failed)
             close_conn(c);
+        else if (c->upgraded)
+            take_upgraded(c);
         else if (!c->ending)
             serve(c);
     }
@@ -219,7 +261,9 @@ static void on_accept(int fd, const struct sockaddr *, socklen_t, void *context)
     if (h->count >= control_connections_max) {
         static log_limit limit;
         uint64_t held = 0;
-        if (log_limit_pass(&limit, &held)) log_warn("control: %zu connections already, one more was closed", h->count);
+        if (log_limit_pass(&limit, &held))
+            log_warn("control: %zu connections already, one more was closed (%llu more not shown)", h->count,
+                     static_cast<unsigned long long>(held));
         close(fd);
         return;
     }
@@ -237,45 +281,129 @@ static void on_accept(int fd, const struct sockaddr *, socklen_t, void *context)
 
 // ---------------------------------------------------------------- life
 
-static bool open_listener(control_http *h, const std::string &text, error *e) {
+static bool has_listener(const std::vector<control_listener *> &all, const control_listener *l) {
+    return std::find(all.begin(), all.end(), l) != all.end();
+}
+
+static int take_inherited(control_http *h, const std::string &written) {
+    for (control_socket &s : h->inherited) {
+        if (s.written != written) continue;
+        int fd = s.fd;
+        s = h->inherited.back();
+        h->inherited.pop_back();
+        return fd;
+    }
+    return -1;
+}
+
+static void drop_inherited(control_http *h) {
+    for (const control_socket &s : h->inherited)
+        close(s.fd);
+    h->inherited.clear();
+}
+
+// Not accepting yet. Null with a reason.
+static control_listener *open_listener(control_http *h, const std::string &text, error *e) {
     address a;
-    if (!address_parse(text, &a, e)) return false;
-    int fd = address_listen(&a, false, e);
-    if (fd < 0) return false;
+    if (!address_parse(text, &a, e)) return nullptr;
+    int fd = take_inherited(h, text);
+    if (fd < 0) fd = address_listen(&a, false, e);
+    if (fd < 0) return nullptr;
     auto *l = new control_listener{};
+    l->fd = fd;
     l->of = h;
     l->needs_token = a.storage.ss_family != AF_UNIX;
     if (!l->needs_token) l->unix_path = text.substr(5);
-    listener_start(&l->accepting, h->on, fd, on_accept, l);
-    h->listeners.push_back(l);
+    l->written = text;
     address bound;
     if (!address_of_socket(fd, &bound)) bound = a;
-    h->addresses.push_back(address_format(reinterpret_cast<struct sockaddr *>(&bound.storage), bound.size).text);
-    return true;
+    l->address = address_format(reinterpret_cast<struct sockaddr *>(&bound.storage), bound.size).text;
+    return l;
+}
+
+static void close_listener(control_listener *l) {
+    listener_stop(&l->accepting);
+    close(l->fd);
+    if (!l->unix_path.empty()) unlink(l->unix_path.c_str());
+    delete l;
+}
+
+control_change *control_http_change(control_http *h, const std::vector<std::string> &listen, size_t *which, error *e) {
+    auto *change = new control_change{h, {}};
+    for (*which = 0; *which < listen.size(); ++*which) {
+        control_listener *l = nullptr;
+        for (control_listener *old : h->listeners)
+            if (old->written == listen[*which] && !has_listener(change->listeners, old)) l = old;
+        if (!l) l = open_listener(h, listen[*which], e);
+        if (!l) {
+            control_http_discard(change);
+            return nullptr;
+        }
+        change->listeners.push_back(l);
+    }
+    return change;
+}
+
+void control_http_commit(control_change *change, const std::string &token) {
+    control_http *h = change->of;
+    for (control_listener *l : h->listeners)
+        if (!has_listener(change->listeners, l)) close_listener(l);
+    h->addresses.clear();
+    for (control_listener *l : change->listeners) {
+        if (!has_listener(h->listeners, l)) listener_start(&l->accepting, h->on, l->fd, on_accept, l);
+        h->addresses.push_back(l->address);
+    }
+    h->listeners = std::move(change->listeners);
+    h->token = token;
+    drop_inherited(h);
+    delete change;
+}
+
+void control_http_inherit(control_http *h, const std::string &written, int fd) {
+    h->inherited.push_back({written, fd});
+}
+
+std::vector<control_socket> control_http_sockets(const control_http *h) {
+    std::vector<control_socket> all;
+    for (const control_listener *l : h->listeners)
+        all.push_back({l->written, l->fd});
+    return all;
+}
+
+void control_http_leave(control_http *h) {
+    for (control_listener *l : h->listeners) {
+        l->unix_path.clear();
+        close_listener(l);
+    }
+    h->listeners.clear();
+}
+
+void control_http_discard(control_change *change) {
+    for (control_listener *l : change->listeners)
+        if (!has_listener(change->of->listeners, l)) close_listener(l);
+    delete change;
 }
 
 control_http *control_http_new(loop *on, wheel *timers, const std::vector<std::string> &listen,
                                const std::string &token, size_t body_max, control_handler handler, void *context,
                                error *e) {
-    auto *h = new control_http{on, timers, token, body_max, handler, context, {}, {}, {}, 0};
+    auto *h = new control_http{on, timers, "", body_max, handler, context, {}, {}, {}, {}, 0};
     list_init(&h->connections);
-    for (const std::string &text : listen) {
-        if (open_listener(h, text, e)) continue;
-        control_http_free(h);
-        return nullptr;
+    size_t which;
+    if (control_change *change = control_http_change(h, listen, &which, e)) {
+        control_http_commit(change, token);
+        return h;
     }
-    return h;
+    control_http_free(h);
+    return nullptr;
 }
 
 void control_http_free(control_http *h) {
     while (!list_empty(&h->connections))
         close_conn(BELFRY_CONTAINER_OF(h->connections.next, control_conn, place));
-    for (control_listener *l : h->listeners) {
-        listener_stop(&l->accepting);
-        close(l->accepting.fd);
-        if (!l->unix_path.empty()) unlink(l->unix_path.c_str());
-        delete l;
-    }
+    for (control_listener *l : h->listeners)
+        close_listener(l);
+    drop_inherited(h);
     delete h;
 }
 

@@ -7,7 +7,11 @@
 
 #include "main/control_status.h"
 
+#include "base/access_log.h"
 #include "base/log.h"
+#include "main/control_sum.h"
+#include "main/reload.h"
+#include "main/stopping.h"
 #include "relay/broker_memory.h"
 #include "relay/broker_redis.h"
 
@@ -67,9 +71,13 @@ static void write_counters(const counters *n, buffer *out) {
     buffer_append(out, "}");
 }
 
-static void write_hooks(const edge_counters *n, const notify_counters *events, buffer *out) {
+static void write_hooks(const counters *all, const notify_counters *events, buffer *out) {
+    const edge_counters *n = &all->edge;
+    uint64_t took = 0;
+    for (const histogram &h : all->hook_times)
+        took += h.sum_ns;
     buffer_printf(out, ",\"hooks\":{\"calls\":%llu,\"failures\":%llu,\"refusals\":%llu,\"ms\":%llu}",
-                  big(n->hook_calls), big(n->hook_failures), big(n->hook_refusals), big(n->hook_ms));
+                  big(n->hook_calls), big(n->hook_failures), big(n->hook_refusals), big(took / 1000000));
     buffer_printf(out, ",\"notify\":{\"sent\":%llu,\"retried\":%llu,\"dropped\":%llu,\"spooled\":%llu}",
                   big(events->sent), big(events->retried), big(events->dropped), big(events->spooled));
 }
@@ -176,33 +184,67 @@ static void write_memory(const shard_status *sum, buffer *out) {
         big(message_deflates()), big(sum->count.inflates), big(sum->accept_exhausted));
 }
 
-static shard_status add_up(const query *q) {
-    shard_status sum = {};
-    for (uint32_t i = 0; i < q->part_count; i++) {
-        shard_status part;
-        if (q->parts[i].out.size != sizeof part) continue; // a worker that had ended
-        memcpy(&part, q->parts[i].out.data, sizeof part);
-        counters_add(&sum.count, &part.count);
-        sum.notify.sent += part.notify.sent;
-        sum.notify.retried += part.notify.retried;
-        sum.notify.dropped += part.notify.dropped;
-        sum.notify.spooled += part.notify.spooled;
-        sum.connections += part.connections;
-        sum.rooms += part.rooms;
-        sum.memberships += part.memberships;
-        sum.tls_handshakes += part.tls_handshakes;
-        sum.conn_bytes += part.conn_bytes;
-        sum.chunk_bytes += part.chunk_bytes;
-        sum.membership_bytes += part.membership_bytes;
-        sum.table_bytes += part.table_bytes;
-        sum.writes += part.writes;
-        sum.accept_exhausted += part.accept_exhausted;
+// Which configuration is in force, and how the attempts to change it went. Times in seconds since 1970.
+static void write_config(const control_api *a, buffer *out) {
+    const reload *r = a->reload;
+    buffer_printf(
+        out, ",\"config\":{\"generation\":%llu,\"loaded\":%llu,\"reloads\":%llu,\"failed\":%llu,\"retired\":%zu",
+        big(r->generation), big(r->loaded_ms / 1000), big(r->done), big(r->failed), a->settings->retired_ms.size());
+    if (r->error_ms) {
+        buffer_printf(out, ",\"last_error\":{\"time\":%llu,\"message\":", big(r->error_ms / 1000));
+        json_write_string(out, r->error);
+        buffer_append_char(out, '}');
     }
-    return sum;
+    buffer_append_char(out, '}');
+}
+
+// Microseconds; each time as the upper bound of its histogram's bucket.
+static void write_histogram(const char *name, const histogram *h, buffer *out) {
+    buffer_printf(out, "\"%s\":{\"count\":%llu,\"p50\":%llu,\"p99\":%llu", name, big(histogram_count(h)),
+                  big(histogram_quantile_ns(h, 500) / 1000), big(histogram_quantile_ns(h, 990) / 1000));
+}
+
+// How long things take, and what waits.
+static void write_times(const control_api *a, const control_sum *sum, buffer *out) {
+    const broker_canary *canary = &a->node->broker->canary;
+    histogram lag = a->on->lag;
+    uint64_t peak = loop_lag_peak(a->on);
+    for (const loop_lag &l : sum->lags) {
+        histogram_merge(&lag, &l.times);
+        if (l.peak_ns > peak) peak = l.peak_ns;
+    }
+    buffer_append(out, ",\"times\":{");
+    write_histogram("fanout", &sum->all.count.fanout, out);
+    buffer_append(out, "},");
+    write_histogram("loop_lag", &lag, out);
+    buffer_printf(out, ",\"peak\":%llu},", big(peak / 1000));
+    write_histogram("canary", &canary->round_trips, out);
+    buffer_printf(out, ",\"sent\":%llu,\"heard\":%llu,\"lost\":%llu,\"missing\":%s}}", big(canary->sent),
+                  big(canary->heard), big(canary->lost), canary->missing ? "true" : "false");
+    buffer_printf(out, ",\"queues\":{\"bytes\":%llu,\"frames\":%llu,\"blocked\":%llu}", big(sum->all.queue_bytes),
+                  big(sum->all.queue_frames), big(sum->all.blocked));
+}
+
+// What the machine allows, and what came out as the most connections.
+static void write_limits(const process_limits *l, const config *c, buffer *out) {
+    buffer_printf(out,
+                  ",\"limits\":{\"files\":%llu,\"files_reserved\":%llu,\"memory\":%llu,\"connection_bytes\":%llu,"
+                  "\"wanted_connections\":%lld,\"max_connections\":%lld,\"bound\":\"%s\"}",
+                  big(l->files), big(l->files_reserved), big(l->memory), big(l->per_connection),
+                  static_cast<long long>(c->core.max_connections), static_cast<long long>(l->max_connections),
+                  l->bound);
+}
+
+// Who was asked to leave, and how they went: at the end of the process, or after a reload.
+static void write_drain(const control_api *a, const drain_counters *n, buffer *out) {
+    buffer_printf(
+        out, ",\"drain\":{\"stage\":\"%s\",\"said\":%llu,\"closed\":%llu,\"timed_out\":%llu,\"dropped\":%llu}",
+        stop_stage_name(a->stopping->stage), big(n->said), big(n->closed), big(n->timed_out), big(n->dropped));
 }
 
 void control_status_write(const control_api *a, const query *q, buffer *out) {
-    shard_status sum = add_up(q);
+    const control_sum whole = control_sum_of(q);
+    const shard_status &sum = whole.all;
     struct clock now;
     clock_refresh(&now);
     buffer_printf(
@@ -210,20 +252,28 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
         "{\"version\":\"%s\",\"pid\":%d,\"node\":\"%.*s\",\"uptime\":%llu,\"workers\":%u,\"ready\":%s,\"stopping\":%s",
         PACKAGE_VERSION, getpid(), static_cast<int>(node_id().size()), node_id().data(),
         big((now.wall_ms - a->started_ms) / 1000), a->node->worker_count, node_ready(a->node) ? "true" : "false",
-        a->node->stopping ? "true" : "false");
+        a->node->unready ? "true" : "false");
+    buffer_printf(out, ",\"master\":%d,\"processes\":%u,\"crashes\":%llu", a->born->master, a->born->generation,
+                  big(a->born->crashes));
+    write_config(a, out);
+    write_limits(a->limits, a->settings, out);
     write_listeners(a, out);
     buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu",
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
+    write_drain(a, &sum.count.drain, out);
     write_proxy(&sum.count.edge, out);
     write_plain(&sum.count.plain, out);
     buffer_printf(out, ",\"client_js\":%llu", big(sum.count.edge.client_js));
-    write_hooks(&sum.count.edge, &sum.notify, out);
+    write_hooks(&sum.count, &sum.notify, out);
     write_broker(a, out);
     write_presence(a, out);
     write_memory(&sum, out);
-    buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu}}\n", big(log_count(log_level::error)),
-                  big(log_count(log_level::warn)));
+    write_times(a, &whole, out);
+    buffer_printf(out, ",\"log\":{\"error\":%llu,\"warn\":%llu,\"dropped\":%llu}", big(log_count(log_level::error)),
+                  big(log_count(log_level::warn)), big(log_dropped()));
+    buffer_printf(out, ",\"access_log\":{\"lines\":%llu,\"dropped\":%llu}}\n", big(access_log_lines()),
+                  big(access_log_dropped()));
 }
 
 } // namespace belfry

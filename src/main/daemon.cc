@@ -7,31 +7,38 @@
 
 #include "main/daemon.h"
 
+#include "base/access_log.h"
 #include "base/log.h"
 #include "main/control_http.h"
+#include "main/handover_link.h"
+#include "main/privileges.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 namespace belfry {
 
 // ---------------------------------------------------------------- signals
 
-static volatile sig_atomic_t pending_stop, pending_kill, pending_reopen, pending_reload;
+static volatile sig_atomic_t pending_stop, pending_kill, pending_reopen, pending_reload, pending_deaf;
 static loop *signal_loop;
 
-static void on_signal(int number) {
+// The master passes on what it gets, and a second TERM as INT; who sends signals to a whole group of processes
+// (a terminal, a service manager) says everything twice, which does no harm.
+static void on_signal(int number, siginfo_t *about, void *) {
     int saved = errno;
     if (number == SIGTERM || number == SIGQUIT)
-        pending_stop = pending_stop + 1;
+        pending_stop = 1;
     else if (number == SIGINT)
         pending_kill = 1;
     else if (number == SIGUSR1)
         pending_reopen = 1;
+    else if (number == SIGWINCH) // a terminal's, whose window has changed its size, means nothing
+        pending_deaf = pending_deaf || about->si_code != SI_KERNEL;
     else
         pending_reload = 1;
     loop_wake(signal_loop);
@@ -41,21 +48,25 @@ static void on_signal(int number) {
 static void catch_signals(loop *l) {
     signal_loop = l;
     struct sigaction act = {};
-    act.sa_handler = on_signal;
-    act.sa_flags = SA_RESTART;
-    for (int number : {SIGTERM, SIGQUIT, SIGINT, SIGUSR1, SIGHUP})
+    act.sa_sigaction = on_signal;
+    act.sa_flags = SA_RESTART | SA_SIGINFO;
+    for (int number : {SIGTERM, SIGQUIT, SIGINT, SIGUSR1, SIGHUP, SIGWINCH})
         sigaction(number, &act, nullptr);
-    act.sa_handler = SIG_IGN;
-    sigaction(SIGPIPE, &act, nullptr);
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN); // the master's
+    // Blocked since the fork: what came meanwhile comes now.
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_UNBLOCK, &all, nullptr);
 }
 
-static void stop(daemon *d, bool now) {
-    if (!d->node.stopping || now) {
-        log_info("%s: %s", now ? "ending at once" : "stopping",
-                 now ? "a second signal, INT, or drain_timeout" : "saying goodbye to clients");
-        node_stop(&d->node, now);
-    }
-    d->stop_deadline_ms = d->loop->clock.monotonic_ms + static_cast<uint64_t>(d->settings->core.drain_timeout);
+void daemon_stop_listening(daemon *d) {
+    sockets none = {};
+    sockets_replace(&d->listening, &none);
+    sockets_replace(&d->reload.listening, &none); // the workers have them, and close them, by now
+    d->listeners.clear();
+    node_stop_listening(&d->node);
+    master_link_sockets(d);
 }
 
 static void heed_signals(daemon *d) {
@@ -65,31 +76,47 @@ static void heed_signals(daemon *d) {
     }
     if (pending_reload) {
         pending_reload = 0;
-        log_warn("HUP: this version can't reload; restart it to read the config again");
+        reload_ask(&d->reload, nullptr);
     }
-    int stops = pending_stop + 2 * pending_kill;
-    if (stops > d->stops) {
-        bool now = stops > 1;
-        if (d->stops < 2) stop(d, now);
-        d->stops = stops;
+    if (pending_deaf && d->stopping.stage < stop_stage::draining) {
+        pending_deaf = 0;
+        log_info("WINCH: accepting no more connections");
+        daemon_stop_listening(d);
     }
-    if (d->stops == 1 && d->loop->clock.monotonic_ms > d->stop_deadline_ms) {
-        d->stops = 2;
-        stop(d, true);
+    if (pending_stop) stopping_ask(&d->stopping, "TERM or QUIT", true);
+    if (pending_kill) stopping_at_once(&d->stopping);
+    pending_stop = 0;
+    pending_kill = 0;
+}
+
+// ---------------------------------------------------------------- the master's word
+
+// Another process serves at the same addresses: nothing that it has now may be closed but for this one's own
+// descriptors.
+static void retire(daemon *d) {
+    d->master.retires = false;
+    d->retired = true;
+    d->listening.open.clear();
+    node_stop_listening(&d->node);
+    control_http_leave(d->http);
+    master_link_sockets(d);
+    handover_begin_old(d, d->master.retire_fd);
+    d->master.retire_fd = -1;
+    stopping_ask(&d->stopping, "another process serves", false);
+}
+
+static void heed_master(daemon *d) {
+    master_link_turn(d);
+    if (d->master.retires && !d->reload.next) retire(d); // what a reload is about to open is not there yet
+    if (d->master.succeed_fd >= 0) {
+        handover_begin_new(d, d->master.succeed_fd);
+        d->master.succeed_fd = -1;
     }
+    if (d->master.lost && !d->stopping.asked) log_error("the master process is gone: stopping");
+    if (d->master.lost) stopping_ask(&d->stopping, "the master process is gone", false);
 }
 
 // ---------------------------------------------------------------- start
-
-static void raise_descriptor_limit(int64_t wanted) {
-    struct rlimit r;
-    if (getrlimit(RLIMIT_NOFILE, &r) != 0) return;
-    r.rlim_cur = r.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &r) != 0) log_warn("can't raise the limit of open files: %s", strerror(errno));
-    if (static_cast<int64_t>(r.rlim_cur) < wanted + 64)
-        log_info("max_connections is %lld, but at most %lld files may be open: accepting pauses there",
-                 static_cast<long long>(wanted), static_cast<long long>(r.rlim_cur));
-}
 
 // Each worker's sockets are its own from worker_start on.
 static std::vector<worker_socket> take_sockets(daemon *d, uint32_t worker) {
@@ -104,35 +131,80 @@ static std::vector<worker_socket> take_sockets(daemon *d, uint32_t worker) {
 
 static void sockets_given(daemon *d, uint32_t worker) {
     for (listening_socket &s : d->listening.open)
-        if (s.worker == worker) s.fd = -1;
+        if (s.worker == worker) s.given = true;
 }
 
-static bool open_all(daemon *d, error *e) {
-    for (const listener_settings &l : d->settings->relay.listeners)
-        if (!sockets_open(&d->listening, &l, d->node.worker_count, e)) return false;
-    d->listeners = sockets_bound(&d->listening, &d->settings->relay);
-    d->http = control_http_new(d->loop, &d->timers, d->settings->control.listen, d->settings->control.token,
+static bool open_control(daemon *d, error *e) {
+    d->http = control_http_new(d->loop, &d->timers, {}, d->settings->control.token,
                                static_cast<size_t>(d->settings->broker.max_message) * 2 + 65536, control_api_handle,
                                &d->api, e);
     d->api.http = d->http;
-    return d->http != nullptr;
+    if (!d->http) return false;
+    for (const kept_address &k : d->born->kept)
+        for (int fd : k.fds)
+            if (k.control) control_http_inherit(d->http, k.written, fd);
+    size_t which;
+    control_change *change = control_http_change(d->http, d->settings->control.listen, &which, e);
+    if (change) control_http_commit(change, d->settings->control.token);
+    return change != nullptr;
 }
 
-static bool write_pid(const std::string &path, error *e) {
+static bool open_all(daemon *d, error *e) {
+    sockets inherited = sockets_inherit(&d->born->kept, d->node.worker_count);
+    sockets_fault fault;
+    bool fine = sockets_open(&inherited, &d->settings->relay, d->node.worker_count, &d->listening, &fault, e);
+    if (fine) {
+        sockets opened = d->listening;
+        sockets_replace(&inherited, &opened); // closes what is not listened on any more
+    } else {
+        for (listening_socket &s : inherited.open)
+            close(s.fd);
+    }
+    d->listeners = sockets_bound(&d->listening, &d->settings->relay);
+    return fine && open_control(d, e);
+}
+
+// The master's PID is the service's. A file that says so already, of the process before, is left as it is, for there
+// may be readers.
+static bool write_pid(const std::string &path, pid_t pid, error *e) {
     if (path.empty()) return true;
+    std::string text = std::to_string(pid) + "\n";
+    char there[32] = {};
+    if (FILE *f = fopen(path.c_str(), "re")) {
+        size_t n = fread(there, 1, sizeof there, f);
+        fclose(f);
+        if (view(there, n) == text) return true;
+    }
     FILE *f = fopen(path.c_str(), "we");
-    bool fine = f && fprintf(f, "%d\n", getpid()) > 0;
+    bool fine = f && fputs(text.c_str(), f) >= 0;
     if (f && fclose(f) != 0) fine = false;
     if (!fine) error_set(e, "pid_file %s: %s", path.c_str(), strerror(errno));
     return fine;
+}
+
+// Files that must be at hand later: sockets to be connected to and removed, logs to be opened again.
+static bool drop_privileges(const daemon *d, error *e) {
+    const core_options *core = &d->settings->core;
+    if (core->user.empty()) return true;
+    std::vector<std::string> paths;
+    for (const listening_socket &s : d->listening.open)
+        if (s.written.starts_with("unix:") && !s.lent) paths.push_back(s.written.substr(5));
+    for (const std::string &address : d->settings->control.listen)
+        if (address.starts_with("unix:")) paths.push_back(address.substr(5));
+    for (const std::string &log : {core->log, core->access_log})
+        if (log.find('/') != std::string::npos) paths.push_back(log);
+    if (!privileges_drop(core->user, paths, e)) return false;
+    prctl(PR_SET_DUMPABLE, 1); // cores are written all the same
+    return true;
 }
 
 // ---------------------------------------------------------------- life
 
 static bool start(daemon *d, error *e) {
     if (!open_all(d, e)) return false;
-    d->wrote_pid = write_pid(d->settings->core.pid_file, e);
-    if (!d->wrote_pid) return false;
+    if (!write_pid(d->settings->core.pid_file, d->born->master, e)) return false;
+    master_link_pid_file(d, d->settings->core.pid_file);
+    if (!drop_privileges(d, e)) return false;
     for (uint32_t w = 0; w < d->node.worker_count; w++) {
         std::vector<worker_socket> own = take_sockets(d, w);
         if (!worker_start(&d->node.workers[w], own.data(), own.size()))
@@ -143,14 +215,21 @@ static bool start(daemon *d, error *e) {
         log_info("listening on %s (listener %s%s)", l.address.c_str(), l.name.c_str(), l.tls ? ", tls" : "");
     for (const std::string &address : control_http_addresses(d->http))
         log_info("control listening on %s", address.c_str());
+    master_link_sockets(d);
+    master_link_ready(d);
     return true;
 }
 
 static void serve(daemon *d) {
     while (!node_stopped(&d->node)) {
-        loop_turn(d->loop, !node_busy(&d->node));
+        loop_turn(d->loop, !node_busy(&d->node) && !reload_busy(&d->reload));
         heed_signals(d);
+        heed_master(d);
+        log_tend();
         wheel_advance(&d->timers, d->loop->clock.monotonic_ms);
+        reload_turn(&d->reload);
+        handover_turn(d);
+        stopping_turn(&d->stopping);
         node_turn(&d->node);
     }
 }
@@ -166,39 +245,57 @@ static void destroy(daemon *d) {
             if (!d->node.workers[w].started) d->node.workers_stopped++;
         serve(d);
     }
+    handover_end(d);
     node_join(&d->node);
+    reload_end(&d->reload);
     if (d->http) control_http_free(d->http); // before the loop turns again in node_destroy
     node_destroy(&d->node);
     control_api_destroy(&d->api);
     sockets_close(&d->listening);
-    if (d->wrote_pid && !d->settings->core.pid_file.empty()) unlink(d->settings->core.pid_file.c_str());
+    master_link_close(d);
     loop_free(d->loop);
+    reload_destroy(&d->reload);
+    config_free(d->settings);
+    delete d->settings;
 }
 
-std::string config_error_line(const config_error *e) {
-    return e->file + (e->line ? ":" + std::to_string(e->line) : "") + ": " + e->text;
+static bool open_logs(const core_options *core, error *e) {
+    return log_open(core->log.c_str(), static_cast<log_level>(core->log_level), core->log_format == 1, e) &&
+           access_log_open(core->access_log.c_str(), core->log_format == 1, e);
 }
 
-int daemon_run(config *settings) {
+int daemon_run(const birth *born, const char *file, config *settings) {
     error e;
-    const core_options *core = &settings->core;
-    if (!log_open(core->log.c_str(), static_cast<log_level>(core->log_level), core->log_format == 1, &e)) {
-        fprintf(stderr, "belfry: %s\n", e.text);
+    if (!open_logs(&settings->core, &e)) {
+        if (born->first)
+            fprintf(stderr, "belfry: %s\n", e.text);
+        else
+            log_error("%s", e.text);
+        config_free(settings);
+        delete settings;
         return 1;
     }
     log_info("belfry %s starting, %u workers", PACKAGE_VERSION, settings->worker_count);
     for (const config_error &w : settings->warnings)
         log_warn("%s", config_error_line(&w).c_str());
-    raise_descriptor_limit(core->max_connections);
     hash_init(0);
-    node_id_init();
+    node_id_init(born->node);
     daemon d = {};
+    d.born = born;
     d.settings = settings;
+    d.limits = limits_apply(settings);
+    limits_tell(&d.limits, settings);
     d.loop = loop_new();
     loop_tick(d.loop, wheel_tick_ms);
     wheel_init(&d.timers, d.loop->clock.monotonic_ms, control_http_fire, nullptr);
     node_init(&d.node, d.loop, &settings->relay, &settings->link, settings->worker_count);
-    control_api_init(&d.api, &d.node, settings, &d.listeners, d.loop);
+    control_api_init(&d.api, &d.node, settings, &d.listeners, &d.reload, d.loop);
+    d.api.limits = &d.limits;
+    d.api.born = born;
+    reload_init(&d.reload, &d, file);
+    stopping_init(&d.stopping, &d);
+    d.api.stopping = &d.stopping;
+    master_link_open(&d);
     catch_signals(d.loop);
     bool started = start(&d, &e);
     if (started)

@@ -1,14 +1,20 @@
 // What runs by a config: the node with its workers, the control API, the listening sockets. Main thread.
 #pragma once
 
+#include "main/birth.h"
 #include "main/config.h"
 #include "main/control_api.h"
+#include "main/limits.h"
+#include "main/master_link.h"
+#include "main/reload.h"
 #include "main/sockets.h"
+#include "main/stopping.h"
 
 namespace belfry {
 
 struct daemon {
-    struct config *settings; // borrowed
+    const birth *born;       // borrowed
+    struct config *settings; // owned
     struct loop *loop;       // owned
     struct wheel timers;     // the control API's
     struct node node;
@@ -16,15 +22,19 @@ struct daemon {
     control_http *http; // owned
     sockets listening;
     std::vector<bound_listener> listeners;
-    bool wrote_pid;
-    int stops; // TERM, INT, QUIT so far
-    uint64_t stop_deadline_ms;
+    struct reload reload;
+    struct process_limits limits;
+    master_link master;
+    bool retired; // an upgrade's other process serves
+    struct stopping stopping;
+    struct handover_link *newer = nullptr, *older = nullptr; // owned: to an upgrade's other processes; or null
 };
 
-// Runs until a signal ends it: the process's exit code. The settings are the caller's, to be freed afterwards.
-int daemon_run(config *settings);
+// A worker process's life, until a signal or its master ends it: the process's exit code. Takes the settings, from
+// `new`, which were read from `file`: reloads read it again.
+int daemon_run(const birth *born, const char *file, config *settings);
 
-// FILE:LINE: text, or FILE: text where it is about all of it.
-std::string config_error_line(const config_error *e);
+// No connection is accepted any more, those that are there live on; a reload listens again.
+void daemon_stop_listening(daemon *d);
 
 } // namespace belfry

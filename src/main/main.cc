@@ -8,11 +8,15 @@
 #define BELFRY_SYSCONFDIR "/etc"
 #endif
 
+#include "base/log.h"
 #include "main/daemon.h"
+#include "main/master.h"
+#include "main/upgrade_state.h"
 #include "main/versions.h"
 #include "relay/chain.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,28 +51,50 @@ static int help_config(const char *form) {
     return code;
 }
 
-static int with_config(const char *file, bool test, bool show) {
-    config settings = {};
-    int code = 0;
-    chain_set_version(PACKAGE_VERSION);
-    if (!config_load(file, &settings)) {
-        for (const config_error &e : settings.errors)
-            fprintf(stderr, "%s\n", config_error_line(&e).c_str());
-        code = 1;
-    } else if (show) {
-        buffer out = {};
-        config_print(&settings, &out);
-        code = print(&out);
-        buffer_free(&out);
-    } else if (test) {
-        for (const config_error &w : settings.warnings)
-            fprintf(stderr, "%s\n", config_error_line(&w).c_str());
-        printf("%s: ok\n", file);
-    } else {
-        code = daemon_run(&settings);
-    }
-    config_free(&settings);
+static int free_config(config *settings, int code) {
+    config_free(settings);
+    delete settings;
     return code;
+}
+
+// -t and -T.
+static int show_config(const char *file, bool all) {
+    auto *settings = new config{};
+    chain_set_version(PACKAGE_VERSION);
+    // A master that would be replaced by this binary asks first whether it would be understood.
+    const char *format = getenv(upgrade_format_variable);
+    if (format && strcmp(format, upgrade_format) != 0) {
+        fprintf(stderr, "belfry %s can't take over from a master of format %s\n", PACKAGE_VERSION, format);
+        return free_config(settings, 1);
+    }
+    if (!config_load(file, settings)) {
+        for (const config_error &e : settings->errors)
+            fprintf(stderr, "%s\n", config_error_line(&e).c_str());
+        return free_config(settings, 1);
+    }
+    for (const config_error &w : settings->warnings)
+        if (!all) fprintf(stderr, "%s\n", config_error_line(&w).c_str());
+    if (!all) return free_config(settings, printf("%s: ok\n", file) < 0);
+    buffer out = {};
+    config_print(settings, &out);
+    int code = print(&out);
+    buffer_free(&out);
+    return free_config(settings, code);
+}
+
+// A worker process, from its fork on.
+static int serve(birth *born, const char *file) {
+    auto *settings = new config{};
+    chain_set_version(PACKAGE_VERSION);
+    if (config_load(file, settings)) return daemon_run(born, file, settings);
+    for (const config_error &e : settings->errors) {
+        std::string line = config_error_line(&e);
+        if (born->first)
+            fprintf(stderr, "%s\n", line.c_str());
+        else
+            log_error("%s", line.c_str());
+    }
+    return free_config(settings, 1);
 }
 
 } // namespace belfry
@@ -100,5 +126,7 @@ int main(int argc, char **argv) {
         }
     }
     if (optind != argc) return usage(stderr, 2);
-    return with_config(file, test, show);
+    if (test || show) return show_config(file, show);
+    master_program program = {argv, file, serve};
+    return master_run(&program);
 }

@@ -82,6 +82,7 @@ static std::string make_row(const struct belfry_option *o, size_t at, option_row
     out->minimum = o->minimum;
     out->maximum = o->maximum;
     out->choices = o->choices;
+    out->reload = true; // scopes are made anew
     out->help = o->help;
     error e;
     option_values trial(at + 1);
@@ -169,7 +170,8 @@ static void let_go(const loaded_module *m) {
 // Takes it over. Empty where it is in the set.
 static std::string add(module_set *set, own_rows own, const loaded_module *m) {
     char text[512] = "";
-    std::string wrong = add_rows(set, own, m->module);
+    std::string wrong = set->modules.size() == chain_modules_max ? "there are 64 modules already, which is all"
+                                                                 : add_rows(set, own, m->module);
     if (wrong.empty() && !uses.count(m->module) && BELFRY_HAS(m->module, load) && m->module->load &&
         !m->module->load(chain_host(), text, sizeof text)) {
         wrong = "module " + std::string(m->module->name) + ": " + (*text ? text : "does not load");
@@ -182,7 +184,7 @@ static std::string add(module_set *set, own_rows own, const loaded_module *m) {
         let_go(m);
         return wrong;
     }
-    uses[m->module]++;
+    if (uses[m->module]++) let_go(m); // one handle is enough for all sets
     set->modules.push_back(*m);
     return "";
 }
@@ -258,12 +260,17 @@ std::vector<module_problem> modules_open(module_set *out, own_rows own, const st
     return o.problems;
 }
 
+void modules_share(const module_set *from, module_set *out) {
+    *out = *from;
+    for (const loaded_module &m : out->modules)
+        uses[m.module]++;
+}
+
 void modules_close(module_set *set) {
     for (const loaded_module &m : set->modules) {
-        if (--uses[m.module] == 0) {
-            uses.erase(m.module);
-            if (BELFRY_HAS(m.module, unload) && m.module->unload) m.module->unload();
-        }
+        if (--uses[m.module]) continue;
+        uses.erase(m.module);
+        if (BELFRY_HAS(m.module, unload) && m.module->unload) m.module->unload();
         let_go(&m);
     }
     *set = {};

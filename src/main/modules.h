@@ -26,7 +26,7 @@ using option_values = std::vector<option_cell>;
 
 struct loaded_module {
     const struct belfry_module *module; // borrowed: static, or in the .so
-    void *handle;                       // owned: dlopen's; null: built in
+    void *handle;                       // dlopen's, owned by all sets together; null: built in
     std::string file;                   // empty: built in
 };
 
@@ -58,7 +58,9 @@ struct own_rows {
 // What is wrong with any of them is in the answer, and it is left out.
 std::vector<module_problem> modules_open(module_set *out, own_rows own, const std::vector<std::string> &names,
                                          const std::vector<module_file> &files);
-// Unloads all; their scopes must be free.
+// The same modules once more, for a config that is made beside the one in force.
+void modules_share(const module_set *from, module_set *out);
+// Unloads those that no set holds any more; this set's scopes must be free.
 void modules_close(module_set *set);
 // All that are built in, for --help-config.
 const module_set *modules_built_in();

@@ -340,4 +340,5 @@ BELFRY_EXPORT(auth) = {
     .publish = nullptr,
     .renew = renew,
     .close = nullptr,
+    .arrived = nullptr,
 };

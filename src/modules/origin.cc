@@ -398,4 +398,5 @@ BELFRY_EXPORT(origin) = {
     .publish = nullptr,
     .renew = nullptr,
     .close = nullptr,
+    .arrived = nullptr,
 };

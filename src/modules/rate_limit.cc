@@ -37,7 +37,7 @@ struct room_limits {
 struct connection_state {
     uint64_t message_arrival; // theoretical, in ns of now_ms's clock
     uint64_t byte_arrival;
-    uint64_t route; // route_limits::id at the handshake
+    uint64_t route; // route_limits::id at the handshake; 0: there were no limits then
     uint8_t address[16];
     uint8_t user[16]; // digest of the user's name
     bool plain;       // a proxied request: neither a connection nor a user's
@@ -169,6 +169,7 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
 belfry_verdict_type admitted(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
+    if (!state->route) return BELFRY_PASS; // it came before a reload brought the limits
     if (state->plain && call->request->kind == BELFRY_EVENTS) { // its backend has made the request a held stream
         state->plain = false;
         if (arrive(call, verdict) == BELFRY_DENY) return BELFRY_DENY;
@@ -218,7 +219,7 @@ belfry_verdict_type publish(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route); // null: the room alone has a limit
     auto *state = static_cast<connection_state *>(call->connection);
     if (limits && limits->user_message.amount > 0 && know_user(call, state)) {
-        const limit_key key = key_of("rl:m", state->route, state->user);
+        const limit_key key = key_of("rl:m", limits->id, state->user);
         const uint64_t wait_ms = call->host->rate_take(&limits->user_message, text_of(&key), 1, call->now_ms);
         if (wait_ms) {
             if (limits->on_limit == on_limit_close) verdict->close_code = close_rate_limit;
@@ -226,6 +227,19 @@ belfry_verdict_type publish(const belfry_call *call, belfry_verdict *verdict) {
         }
     }
     return room_verdict(call, verdict);
+}
+
+// The counts are each process's own.
+void arrived(const belfry_call *call) {
+    const auto *state = static_cast<const connection_state *>(call->connection);
+    if (state->counted_address) {
+        const limit_key key = key_of("rl:a", state->route, state->address);
+        call->host->count_add(text_of(&key), 1);
+    }
+    if (state->counted_user) {
+        const limit_key key = key_of("rl:u", state->route, state->user);
+        call->host->count_add(text_of(&key), 1);
+    }
 }
 
 void close(const belfry_call *call) {
@@ -348,4 +362,5 @@ BELFRY_EXPORT(rate_limit) = {
     .publish = publish,
     .renew = nullptr,
     .close = close,
+    .arrived = arrived,
 };

@@ -366,4 +366,5 @@ BELFRY_EXPORT(sticky) = {
     .publish = nullptr,
     .renew = nullptr,
     .close = nullptr,
+    .arrived = nullptr,
 };

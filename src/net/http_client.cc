@@ -238,6 +238,8 @@ void finish_connect(http_link *l) {
     if (l->tls == nullptr) return tell_connected(l);
     stream_watch(&l->stream, 0);
     stream_open_tls_client(&l->stream, l->stream.on, l->stream.fd, on_ready, l->tls, l->host);
+    tls_unref(l->tls);
+    l->tls = nullptr;
     l->state = handshaking;
     shake_hands(l);
 }
@@ -263,11 +265,11 @@ bool http_link_open(http_link *l, loop *on, slab *chunks, const address *to, tls
     l->events = events;
     l->owner = owner;
     l->chunks = chunks;
-    l->tls = tls;
     l->host = host;
     l->stream.fd = -1;
     const int fd = address_connect(to, e);
     if (fd < 0) return false;
+    l->tls = tls != nullptr ? tls_ref(tls) : nullptr;
     stream_open_plain(&l->stream, on, fd, on_ready);
     l->state = connecting;
     stream_watch(&l->stream, stream_writable);
@@ -330,6 +332,8 @@ void http_link_shutdown(http_link *l) {
 void http_link_close(http_link *l) {
     if (l->state == closed) return;
     l->state = closed;
+    tls_unref(l->tls);
+    l->tls = nullptr;
     outq_clear(&l->outq, l->chunks);
     buffer_free(&l->rest);
     http1_body_free(&l->body);

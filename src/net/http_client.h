@@ -45,7 +45,7 @@ struct http_link {
     const http_link_events *events; // borrowed, static
     void *owner;                    // borrowed
     const char *host;               // borrowed until connected: for SNI
-    tls_context *tls;               // borrowed until connected; null: plain
+    tls_context *tls;               // counted until connected; null: plain
     struct stream stream;
     struct outq outq;
     slab *chunks; // borrowed: of outq_chunk
@@ -73,8 +73,8 @@ inline constexpr uint32_t http_link_high_water = 256 * 1024;
 inline constexpr uint32_t http_link_low_water = 64 * 1024;
 inline constexpr uint8_t http_link_interims_max = 100; // interim answers to one request
 
-// Begins to connect; connected or failed comes from the loop, never from within this call. `tls` null: plain; `host`
-// (NUL-terminated) for SNI and verification, must live until connected. False with a reason where not even a socket was
+// Begins to connect; connected or failed comes from the loop, never from within this call. `tls` (counted) null: plain;
+// `host` (NUL-terminated) for SNI and verification, must live until connected. False with a reason where not even a socket was
 // to be had, or the kernel knows at once that nobody listens; the link is then closed. Any content of *l is
 // overwritten.
 [[nodiscard]] bool http_link_open(http_link *l, loop *on, slab *chunks, const address *to, tls_context *tls,

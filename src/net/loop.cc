@@ -49,12 +49,41 @@ event_base *base_new() {
     return base;
 }
 
-// Only silences the bell: what it announces is read once a turn by whoever runs the loop, not here. The tick's
-// descriptor is read in the same way.
-void loop_woken(evutil_socket_t fd, short, void *) {
+// How often it has rung since the last time; 0: it has not.
+uint64_t read_rings(evutil_socket_t fd) {
     uint64_t rings;
     ssize_t n = read(fd, &rings, sizeof rings);
     if (n < 0 && errno != EAGAIN && errno != EINTR) fatal("loop: eventfd or timerfd: %s", strerror(errno));
+    return n == sizeof rings ? rings : 0;
+}
+
+// Only silences the bell: what it announces is read once a turn by whoever runs the loop, not here.
+void loop_woken(evutil_socket_t fd, short, void *) {
+    (void)read_rings(fd);
+}
+
+void note_lag(loop *l, uint64_t now) {
+    const uint64_t lag = now > l->tick_due_ns ? now - l->tick_due_ns : 0;
+    histogram_add(&l->lag, lag);
+    if (now >= l->lag_window_end_ns) {
+        const bool next = now < l->lag_window_end_ns + loop_lag_window_ms * 1000000; // else a whole one was missed
+        l->lag_peaks_ns[1] = next ? l->lag_peaks_ns[0] : 0;
+        l->lag_peaks_ns[0] = 0;
+        l->lag_window_end_ns = now + loop_lag_window_ms * 1000000;
+    }
+    if (lag > l->lag_peaks_ns[0]) l->lag_peaks_ns[0] = lag;
+}
+
+// What the tick makes due is done once a turn, too. Those that could not be looked at in time count as one.
+void loop_ticked(evutil_socket_t fd, short, void *context) {
+    auto *l = static_cast<loop *>(context);
+    const uint64_t rings = read_rings(fd), now = clock_monotonic_ns();
+    if (!rings) return;
+    if (l->lag_window_end_ns) // else it is the first one: the loop has only begun to turn
+        note_lag(l, now);
+    else
+        l->lag_window_end_ns = now + loop_lag_window_ms * 1000000;
+    l->tick_due_ns += rings * l->tick_period_ns;
 }
 
 } // namespace
@@ -102,9 +131,11 @@ void loop_tick(loop *l, uint64_t ms) {
     l->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     timespec period = {static_cast<time_t>(ms / 1000), static_cast<long>(ms % 1000 * 1000000)};
     itimerspec when = {period, period};
+    l->tick_period_ns = ms * 1000000;
+    l->tick_due_ns = clock_monotonic_ns() + l->tick_period_ns;
     if (l->tick_fd < 0 || timerfd_settime(l->tick_fd, 0, &when, nullptr) != 0)
         fatal("loop: no timer: %s", strerror(errno));
-    if (event_assign(&l->tick, l->base, l->tick_fd, EV_READ | EV_PERSIST, loop_woken, l) != 0 ||
+    if (event_assign(&l->tick, l->base, l->tick_fd, EV_READ | EV_PERSIST, loop_ticked, l) != 0 ||
         event_add(&l->tick, nullptr) != 0)
         fatal("loop: the timer can't be watched: %s", strerror(errno));
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/clock.h"
+#include "base/histogram.h"
 
 #include <event2/event.h>
 #include <event2/event_struct.h>
@@ -31,6 +32,11 @@ struct loop {
     int wake_fd;        // owned: eventfd
     int tick_fd;        // owned: timerfd of loop_tick; -1: none
     uint64_t writes;    // write calls made by streams of this loop (budget tests)
+    // How late the tick was looked at, each time: what any deadline of this loop suffers.
+    histogram lag;
+    uint64_t tick_period_ns, tick_due_ns; // when the next one is due
+    uint64_t lag_peaks_ns[2];             // the longest of this loop_lag_window_ms, and of the one before
+    uint64_t lag_window_end_ns;           // 0: no tick has come yet
 };
 
 // Refuses to run (fatal) where event_get_struct_event_size() is larger than sizeof(struct event), since events are
@@ -42,6 +48,11 @@ void loop_turn(loop *l, bool block);
 // Makes loop_turn return at least once in `ms`, for as long as the loop lives: what has deadlines needs that. Once a
 // loop.
 void loop_tick(loop *l, uint64_t ms);
+// The longest lag of the last half minute to minute.
+inline constexpr uint64_t loop_lag_window_ms = 30000;
+inline uint64_t loop_lag_peak(const loop *l) {
+    return l->lag_peaks_ns[0] > l->lag_peaks_ns[1] ? l->lag_peaks_ns[0] : l->lag_peaks_ns[1];
+}
 // Makes a blocked loop_turn return. Any thread, also a signal handler.
 void loop_wake(loop *l);
 

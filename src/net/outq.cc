@@ -78,6 +78,7 @@ int gather(const outq *q, struct iovec *iov, size_t limit) {
 // A frame is let go as soon as its last byte is written: a slow reader holds what it has not got, no more.
 void advance(outq *q, slab *chunks, size_t written) {
     q->bytes -= static_cast<uint32_t>(written);
+    q->written += static_cast<uint32_t>(written);
     while (q->count != 0) {
         size_t left = peek_first(q)->size - q->offset;
         if (written < left) {
@@ -86,7 +87,9 @@ void advance(outq *q, slab *chunks, size_t written) {
         }
         written -= left;
         q->offset = 0;
-        frame_unref(take_first(q, chunks));
+        frame *f = take_first(q, chunks);
+        if (frame_is_message(f)) q->messages++;
+        frame_unref(f);
     }
 }
 
@@ -121,7 +124,7 @@ stream_result outq_flush(outq *q, slab *chunks, stream *s) {
         q->pinned = 0;
         advance(q, chunks, written);
     } else if (result == stream_result::again && s->tls != nullptr) {
-        q->pinned = static_cast<uint32_t>(n);
+        q->pinned = static_cast<uint16_t>(n);
     }
     return result;
 }
@@ -130,7 +133,15 @@ frame *outq_take(outq *q, slab *chunks) {
     if (!q->count) return nullptr;
     frame *f = take_first(q, chunks);
     q->bytes -= f->size;
+    q->written += f->size;
+    if (frame_is_message(f)) q->messages++;
     return f;
+}
+
+void outq_each(const outq *q, void (*visit)(const frame *f, uint32_t written, void *context), void *context) {
+    cursor c = cursor_begin(q);
+    for (uint32_t i = 0; i < q->count; i++)
+        visit(cursor_next(&c), i == 0 ? q->offset : 0, context);
 }
 
 uint32_t outq_clear(outq *q, slab *chunks) {
@@ -151,6 +162,8 @@ outq split(outq *q, slab *chunks, uint32_t keep) {
     kept.bytes -= q->offset;
     kept.offset = q->offset;
     kept.pinned = q->pinned;
+    kept.messages = q->messages;
+    kept.written = q->written;
     return kept;
 }
 

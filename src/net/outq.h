@@ -20,13 +20,18 @@ struct outq_chunk {
     frame *slots[outq_chunk_slots]; // counted
 };
 
+// What was written is counted here, where a flush is anyway, and moved to colder places before it runs over: one flush
+// adds loop_iov_max to messages and 2^30 to written at most.
+
 struct outq {
     frame *first[outq_inline];      // counted; used before any chunk is
     outq_chunk *head, *tail;        // owned, in the slab
     uint32_t count;                 // frames waiting
     uint32_t bytes;                 // bytes waiting, what was written of the first frame taken off
     uint32_t offset;                // bytes of the first frame already written
-    uint32_t pinned;                // frames whose bytes may be in a TLS record that the socket did not take yet
+    uint16_t pinned;                // frames whose bytes may be in a TLS record that the socket did not take yet
+    uint16_t messages;              // frames that were written or taken whole and are messages; the owner takes it off
+    uint32_t written;               // bytes, ditto
     uint8_t first_begin, first_end; // first[begin..end) is in use
     uint8_t chunk_begin, chunk_end; // in head, in tail
 };
@@ -50,8 +55,14 @@ inline void outq_push(outq *q, slab *chunks, frame *f) {
 // Takes the first frame out, whole: for a queue that no stream writes. Its reference is the caller's; null where the
 // queue is empty.
 frame *outq_take(outq *q, slab *chunks);
-// Drops all frames, also a begun one. Returns how many.
+// Whether the owner has to take messages and written off.
+inline bool outq_counts_full(const outq *q) {
+    return ((q->written >> 16 | q->messages) & 0x8000) != 0;
+}
+// Drops all frames, also a begun one; the counts go, too. Returns how many.
 uint32_t outq_clear(outq *q, slab *chunks);
+// Looks at all frames in order; `written`: bytes of the first one that are on the wire already.
+void outq_each(const outq *q, void (*visit)(const frame *f, uint32_t written, void *context), void *context);
 // How many frames at the front must stay where they are: one whose first bytes are on the wire, and those in a pending
 // TLS record.
 inline uint32_t outq_fixed(const outq *q) {

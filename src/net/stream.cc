@@ -143,7 +143,11 @@ void stream_watch(stream *s, unsigned what) {
     if (event_assign(&s->event, s->on->base, s->fd, static_cast<short>(flags), stream_event, s) != 0 ||
         event_add(&s->event, nullptr) != 0) {
         // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
-        log_error("stream: descriptor %d can't be watched: %s", s->fd, strerror(errno));
+        static log_limit limit; // it would be said of each one that comes
+        uint64_t held = 0;
+        if (log_limit_pass(&limit, &held))
+            log_error("stream: descriptor %d can't be watched: %s (%llu more not shown)", s->fd, strerror(errno),
+                      static_cast<unsigned long long>(held));
         return;
     }
     s->watched = static_cast<uint8_t>(what);

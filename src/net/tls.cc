@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <errno.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/tls1.h>
@@ -125,6 +126,17 @@ tls_context *tls_server_new(const tls_certificate *pairs, size_t count, error *e
     ERR_clear_error();
     SSL_CTX *native = tls_pairs_load(pairs, count, make_server, e);
     return native == nullptr ? nullptr : context_new(native);
+}
+
+// The default SSL_CTX's keys seal the tickets of all names; that the certificates are the same ones is seen to by the
+// session id context, a digest of them (tls_pairs.cc).
+void tls_server_keep_tickets(tls_context *next, tls_context *old) {
+    unsigned char keys[128];
+    const long size = SSL_CTX_get_tlsext_ticket_keys(old->native, nullptr, 0); // 80 in OpenSSL 3
+    if (size <= 0 || static_cast<size_t>(size) > sizeof keys) return;
+    if (SSL_CTX_get_tlsext_ticket_keys(old->native, keys, size) == 1)
+        SSL_CTX_set_tlsext_ticket_keys(next->native, keys, size);
+    OPENSSL_cleanse(keys, sizeof keys);
 }
 
 tls_context *tls_client_new(const char *ca_file, bool verify, error *e) {

@@ -27,6 +27,11 @@ struct tls_certificate {
 // file. Two pairs of different key types for one name: both are offered.
 [[nodiscard]] tls_context *tls_server_new(const tls_certificate *pairs, size_t count, error *e);
 
+// A reload: who has a ticket of `old` can resume its session with `next`, where the certificate for the name is the
+// same one; where it is another, the ticket is passed over and a whole handshake shows it. Before `next` is used; main
+// thread.
+void tls_server_keep_tickets(tls_context *next, tls_context *old);
+
 // For Belfry's own connections (Redis): verified against ca_file (null: the system's store), the host name checked, SNI
 // sent (not for addresses). `verify` false turns both checks off (a throw-away test set-up; the caller warns).
 [[nodiscard]] tls_context *tls_client_new(const char *ca_file, bool verify, error *e);

@@ -5,6 +5,7 @@
 #include "proto/deflate_offer.h"
 #include "proto/forwarded.h"
 #include "proto/uri.h"
+#include "relay/access.h"
 #include "relay/carrying.h"
 #include "relay/chain.h"
 #include "relay/client_js.h"
@@ -41,6 +42,7 @@ static void send_last(conn *c) {
 void admission_refuse(conn *c, int status, refuse_reason reason, view why, view extra) {
     c->on->count.refused[reason]++;
     log_refusal(c, status, reason, why);
+    access_refused(c, status, reason, why);
     buffer fields = {};
     buffer_append(&fields, extra);
     if (c->exchange) buffer_append(&fields, buffer_view(&c->exchange->fields));
@@ -56,6 +58,7 @@ void admission_release(conn *c) {
         if (x->proxy) proxy_cancel(x);
         carrying_cancel(x);
     }
+    access_leave(c);
     plain_session_free(c);
     if (c->client) hook_cancel_all(c);
     chain_close(c);
@@ -131,9 +134,10 @@ static void admit(conn *c) {
         conn_set_phase(c, &opening_phase);
         return conn_read_again(c);
     }
-    frame *answer = frame_copy(buffer_view(&c->message));
+    frame *answer = frame_as_no_message(frame_copy(buffer_view(&c->message)));
     buffer_free(&c->message);
     c->peer = c->exchange->client;
+    access_begin(c->exchange, c->plain ? "sse" : "ws");
     exchange_free(c->exchange);
     if (c->plain) conn_set_send_queue(c, static_cast<uint32_t>(c->route->send_queue)); // a backend's events may be many
     if (!conn_send(c, answer)) return conn_abort(c); // can't be: the queue is empty before the answer
@@ -283,7 +287,7 @@ static void answered(exchange *x, bool keep_alive) {
     if (c->client) client_free(c); // behind a pooling proxy the next request may be another person's
     c->answered = true;
     bool more = c->rest.size != 0; // a request that came behind the last one, be it the client's last bytes
-    if (!keep_alive || c->on->draining || (c->eof_seen && !more)) return conn_linger(c);
+    if (!keep_alive || conn_leaving(c) || (c->eof_seen && !more)) return conn_linger(c);
     c->answered = false;
     c->served = true;
     c->scan = {};
@@ -308,8 +312,14 @@ static void answer_empty(exchange *x, int status) {
                   status == 204 ? "" : "Content-Length: 0\r\n", keep_alive ? "" : "Connection: close\r\n");
     buffer_append(out, buffer_view(&x->fields));
     buffer_append(out, "\r\n");
+    access_answered(x, status, out->size);
     if (!conn_send(c, frame_copy(buffer_view(out)))) return conn_abort(c);
     answered(x, keep_alive);
+}
+
+static int status_of(view answer) { // HTTP/1.1 304
+    uint64_t status = 0;
+    return bytes_parse_uint(answer.substr(9, 3), &status) ? static_cast<int>(status) : 0;
 }
 
 // The browser client. What modules have added is about this visitor, the answer is the same for all.
@@ -321,6 +331,7 @@ static void answer_client_js(exchange *x) {
     buffer_clear(out);
     if (!client_js_write(&x->request, keep_alive, out))
         return admission_refuse(c, 405, refuse_method_not_allowed, "this file is read only", "Allow: GET, HEAD\r\n");
+    access_answered(x, status_of(buffer_view(out)), out->size);
     if (!conn_send(c, frame_copy(buffer_view(out)))) return conn_abort(c);
     c->on->count.edge.client_js++;
     answered(x, keep_alive);
@@ -344,6 +355,15 @@ static void deny(exchange *x, const chain_verdict *v) {
 
 static void connect_answered(hook_call *h, const hook_outcome *o);
 
+// A reload has made another kind of route of it while the request waited.
+static bool outdated(const exchange *x) {
+    const struct route *r = x->on->route;
+    if (x->client_js) return false;
+    if (x->kind == BELFRY_TUNNEL) return r->mode != mode_proxy || r->upstream_index < 0;
+    const bool proxied = x->kind == BELFRY_HTTP && !x->plain; // a preflight is plain HTTP to modules
+    return proxied ? r->upstream_index < 0 : r->mode != mode_rooms;
+}
+
 // All modules have passed. The connect hook comes behind them: only now is known which server the client sticks to, and
 // nobody asks a backend about a client that a module refuses.
 static void proceed(exchange *x) {
@@ -355,6 +375,8 @@ static void proceed(exchange *x) {
         start_asking(c);
         return hook_connect(x, connect_answered);
     }
+    if (outdated(x))
+        return admission_refuse(c, 503, refuse_draining, "the route has changed meanwhile", "Retry-After: 1\r\n");
     chain_verdict v = {};
     if (chain_admitted(x, &v) == chain_result::deny) return deny(x, &v);
     if (session) return enter_rooms(x);
@@ -393,6 +415,7 @@ static void pass_refusal(exchange *x, const hook_outcome *o) {
     refuse_reason reason = o->status == 401 ? refuse_unauthorized : refuse_forbidden;
     c->on->count.refused[reason]++;
     log_refusal(c, o->status, reason, "by the connect hook");
+    access_refused(c, o->status, reason, "by the connect hook");
     buffer *out = &c->on->scratch;
     buffer_clear(out);
     buffer_printf(out, "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Length: %zu\r\n", o->status,
@@ -561,23 +584,25 @@ static void find_client(exchange *x) {
     forwarded f = forwarded_client(&x->request, &c->peer, l->trusted.data(), l->trusted.size());
     x->client = f.client;
     x->trusted = f.trusted;
-    x->secure = f.https_known ? f.https : l->tls;
+    x->secure = f.https_known ? f.https : c->stream.tls != nullptr;
 }
 
 // The head is whole: from here on the request has an exchange.
 static void on_request(conn *c, const http1_request *q, view head) {
     char path[http1_target_max];
     size_t size = 0;
+    exchange *x = exchange_new(c, &events, q, head); // what is refused is logged with its path, too
+    find_client(x);
     if (c->over_limit) return admission_refuse(c, 503, refuse_full, "max_connections reached", "Retry-After: 5\r\n");
-    if (c->on->draining) return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
     if (!find_route(c, q, path, &size)) return;
-    exchange *x = exchange_new(c, &events, q, head);
     buffer_append(&x->path, view(path, size));
     x->client_js = client_js_named(c->route, view(path, size));
     x->kind = x->client_js ? BELFRY_HTTP : kind_of(c->route, q, view(path, size));
-    find_client(x);
     if (x->kind == BELFRY_WEBSOCKET && !handshake_wanted(&x->request))
         x->plain = plain_request_of(c->route, &x->request);
+    const bool of_session = x->plain == plain_ask_poll || x->plain == plain_ask_post; // which is asked to leave, too
+    if (c->on->draining && !of_session)
+        return admission_refuse(c, 503, refuse_draining, "shutting down", "Retry-After: 1\r\n");
     if (x->plain) {
         x->kind = plain_request_kind(x->plain);
         plain_objection o = plain_request_check(x);

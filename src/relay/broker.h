@@ -2,6 +2,7 @@
 // gives its own functions for what comes back. Main thread.
 #pragma once
 
+#include "base/histogram.h"
 #include "net/redis.h"
 #include "relay/message.h"
 #include "relay/publish_job.h"
@@ -68,11 +69,21 @@ struct broker_ops {
     void (*free)(broker *b);
 };
 
+// Messages that a broker sends to itself, through everything that a message goes through, to know that what is
+// subscribed is delivered. All zero where none are sent.
+struct broker_canary {
+    bool missing;      // the last one is overdue
+    uint64_t heard_ms; // monotonic: when one came last; 0: none has
+    uint64_t sent, heard, lost;
+    histogram round_trips;
+};
+
 struct broker {
     const broker_ops *ops;
     const broker_events *events; // borrowed
     void *context;               // borrowed
     broker_counters count;
+    broker_canary canary = {};
 };
 
 struct broker_settings {

@@ -96,6 +96,10 @@ const history_counters *broker_memory_history(const broker *b) {
     return b->ops == &ops ? &reinterpret_cast<const memory_broker *>(b)->history.count : nullptr;
 }
 
+void broker_memory_forget(broker *b, bool (*keeps)(void *, view), void *context) {
+    if (b->ops == &ops) history_forget(&of(b)->history, keeps, context);
+}
+
 const position *broker_memory_place(const broker *b, view room) {
     return b->ops == &ops ? history_place(&reinterpret_cast<const memory_broker *>(b)->history, room) : nullptr;
 }

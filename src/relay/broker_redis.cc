@@ -15,6 +15,10 @@
 
 namespace belfry {
 
+bool broker_redis_one_link(const broker *base) {
+    return !reinterpret_cast<const redis_broker *>(base)->cluster;
+}
+
 bool broker_redis_command(broker *base, view key, int argc, const view *argv, redis_reply reply, void *context,
                           uint64_t tag) {
     return redis_broker_send(redis_broker_of(base), key, argc, argv, reply, context, tag);
@@ -42,10 +46,12 @@ static void turn(broker *base) {
     redis_rooms_turn(b);
     redis_copies_sweep(b);
     redis_broker_check_up(b);
+    if (b->up) redis_canary_turn(b);
 }
 
 static void pause(broker *base, bool paused) {
     redis_links_pause(redis_broker_of(base), paused);
+    redis_canary_pause(redis_broker_of(base), paused);
 }
 static bool ready(const broker *base) {
     return reinterpret_cast<const redis_broker *>(base)->up;
@@ -90,6 +96,8 @@ broker *broker_redis_new(const broker_events *events, void *context, const broke
     b->node_prefix = settings->prefix + "node:";
     b->node_channel = b->node_prefix + std::string(node_id());
     b->reader = json_reader_new();
+    b->sequence = node_count_base();
+    redis_canary_init(b);
     redis_links_new(b);
     return &b->head;
 }

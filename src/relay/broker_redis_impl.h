@@ -39,6 +39,17 @@ struct awaited_copy {
     uint64_t until_ms;
 };
 
+// The canary that is under way.
+struct canary_flight {
+    char token[17];    // this process's: an old and a new one may have the same channel
+    uint64_t number;   // of the last one
+    uint64_t sent_ns;  // 0: none is under way
+    uint64_t since_ms; // since when it has been waited for: sent, or reading went on
+    uint64_t next_ms;  // when the next one is due
+    uint64_t interval_ms;
+    bool paused;       // nothing is read
+};
+
 // A script that is under way.
 struct script_run {
     struct redis_broker *on; // borrowed
@@ -96,6 +107,8 @@ struct redis_broker {
     std::unordered_map<uint64_t, awaited_copy> copies; // own publishes whose copy is to come
     uint64_t swept_ms;
 
+    canary_flight canary;
+
     // Scripts.
     std::string hashes[static_cast<size_t>(redis_script::count)]; // what Redis calls each; empty: not known
     size_t script_bytes;                                          // words of those under way
@@ -145,6 +158,14 @@ void redis_rooms_refused(redis_broker *b, view why); // an error in the place of
 
 // broker_redis_incoming.cc: a frame of the subscriber's.
 void redis_incoming(redis *r, const redis_value *v, void *context);
+
+// broker_redis_canary.cc
+void redis_canary_init(redis_broker *b);
+void redis_canary_turn(redis_broker *b); // once a turn, while the broker is up
+void redis_canary_end(redis_broker *b);  // the broker went down: none is waited for
+void redis_canary_pause(redis_broker *b, bool paused);
+// What came on the node's own channel. False: it is no canary.
+bool redis_canary_heard(redis_broker *b, view bytes);
 
 // broker_redis_publish.cc
 bool redis_publish(broker *b, message *m, publish_job *job, bool local);

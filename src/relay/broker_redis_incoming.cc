@@ -64,6 +64,7 @@ static void on_envelope(redis_broker *b, view channel_name, view room, view payl
 }
 
 static void on_message(redis_broker *b, view channel_name, view payload, bool sharded) {
+    if (channel_name == b->node_channel && redis_canary_heard(b, payload)) return; // no message: it counts nowhere
     b->head.count.received++;
     view room = redis_room_of_channel(b, channel_name, sharded);
     bool framed = channel_name.starts_with(b->message_prefix) || channel_name == b->node_channel;

@@ -27,6 +27,7 @@ bool redis_links_ready(const redis_broker *b) {
 static void went_down(redis_broker *b, const char *which, const char *why) {
     bool was = b->up;
     b->up = false;
+    redis_canary_end(b);
     if (b->closing) return;
     if (was) {
         log_warn("broker: %s lost: %s", which, why);

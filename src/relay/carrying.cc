@@ -4,6 +4,7 @@
 #include "proto/cursor.h"
 #include "proto/http1_body.h"
 #include "proto/uri.h"
+#include "relay/access.h"
 #include "relay/carry.h"
 #include "relay/client.h"
 
@@ -179,6 +180,7 @@ void carrying_answered(shard *s, carried_letter *l) {
     frame *head = frame_copy(buffer_view(out));
     uint64_t queue = conn_queued(c) + conn_charge(head) + conn_charge(l->body);
     conn_set_send_queue(c, static_cast<uint32_t>(queue + unread_max));
+    access_answered(x, l->status, head->size + l->body->size);
     bool sent = conn_send(c, head) && conn_send(c, frame_ref(l->body));
     carried_free(l);
     if (!sent) return conn_abort(c); // can't be: the room was just made

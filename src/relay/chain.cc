@@ -7,6 +7,7 @@
 #include "relay/chain_call.h"
 #include "relay/client.h"
 
+#include <bit>
 #include <mutex>
 #include <new>
 #include <stdlib.h>
@@ -27,6 +28,20 @@ void chain_lay_out(relay_settings *settings) {
 
 static const void *scope_at(const module_scopes *scopes, size_t module) {
     return module < scopes->size() ? (*scopes)[module] : nullptr;
+}
+
+// A module that made nothing of the connection's sections has nothing to do with it (module.h, scope_new).
+static bool wants(const relay_settings *settings, const struct route *r, size_t module) {
+    const struct belfry_module *m = settings->modules[module].module;
+    if (!CHAIN_HOOK(m, scope_new)) return true;
+    if (!r) return false;
+    if (scope_at(&r->scopes, module)) return true;
+    const upstream_settings *u = route_upstream(settings, r);
+    return u && scope_at(&u->scopes, module);
+}
+
+bool chain_wants(const conn *c, size_t module) {
+    return wants(c->on->settings, c->route, module);
 }
 
 static void fill_request(struct belfry_request *out, const exchange *x) {
@@ -63,6 +78,16 @@ static uint32_t new_serial() {
     return ++last ? last : ++last;
 }
 
+// Whether the connection is the module's business; notes it where it is so from here on. A module whose scopes a reload
+// has taken away keeps what it knows of the connection.
+static bool is_of(const conn *c, size_t module) {
+    auto *block = static_cast<chain_block *>(c->modules);
+    const uint64_t bit = uint64_t{1} << module;
+    if (!block) return false;
+    if (chain_wants(c, module)) block->called |= bit;
+    return block->called & bit;
+}
+
 uint32_t chain_call_aim(chain_call *k, size_t module, const room_rule *rule) {
     conn *c = k->on;
     const shard *s = c->on;
@@ -74,9 +99,8 @@ uint32_t chain_call_aim(chain_call *k, size_t module, const room_rule *rule) {
         static_cast<uint64_t>(s->index) << 56 | static_cast<uint64_t>(c->slot & 0xffffff) << 32 | serial;
     call->ticket.word[1] = c->tag;
     call->worker = s->module_workers ? s->module_workers[module] : nullptr;
-    call->connection = e->module->conn_size && block && chain_wants(c, module)
-                           ? block + sizeof(chain_block) + e->conn_offset
-                           : nullptr;
+    const bool state = is_of(c, module) && e->module->conn_size && static_cast<chain_block *>(c->modules)->has_states;
+    call->connection = state ? block + sizeof(chain_block) + e->conn_offset : nullptr;
     call->route = call->upstream = call->room = nullptr;
     if (c->route) {
         call->route = scope_at(&c->route->scopes, module);
@@ -114,36 +138,49 @@ chain_result chain_take(enum belfry_verdict_type type, const struct belfry_verdi
 
 // ---------------------------------------------------------------- handshake and admission
 
-// A module that made nothing of the connection's sections has nothing to do with it (module.h, scope_new).
-bool chain_wants(const conn *c, size_t module) {
-    const struct belfry_module *m = c->on->settings->modules[module].module;
-    if (!CHAIN_HOOK(m, scope_new)) return true;
-    if (!c->route) return false;
-    if (scope_at(&c->route->scopes, module)) return true;
-    const upstream_settings *u = route_upstream(c->on->settings, c->route);
-    return u && scope_at(&u->scopes, module);
+chain_need chain_need_of(const relay_settings *settings, const struct route *r) {
+    chain_need need = chain_need::nothing;
+    for (size_t i = 0; i < settings->modules.size(); i++) {
+        const struct belfry_module *m = settings->modules[i].module;
+        if (!wants(settings, r, i)) continue;
+        if (m->conn_size) return chain_need::states;
+        if (CHAIN_HOOK(m, message) || CHAIN_HOOK(m, publish) || CHAIN_HOOK(m, renew) || CHAIN_HOOK(m, close))
+            need = chain_need::block;
+    }
+    return need;
 }
 
-// With the modules' states where one of those that are called has any.
+static chain_block *new_block(const relay_settings *settings, bool states) {
+    auto *block = new (memory_get_zeroed(sizeof(chain_block) + (states ? settings->module_conn_bytes : 0))) chain_block{};
+    block->has_states = states;
+    return block;
+}
+
 static chain_block *make_block(conn *c) {
-    if (c->modules) return static_cast<chain_block *>(c->modules);
-    const relay_settings *settings = c->on->settings;
-    size_t states = 0;
-    for (size_t i = 0; i < settings->modules.size() && !states; i++)
-        if (settings->modules[i].module->conn_size && chain_wants(c, i)) states = settings->module_conn_bytes;
-    c->modules = memory_get_zeroed(sizeof(chain_block) + states);
+    const bool states = !c->modules && chain_need_of(c->on->settings, c->route) == chain_need::states;
+    if (!c->modules) c->modules = new_block(c->on->settings, states);
     return static_cast<chain_block *>(c->modules);
+}
+
+// No module has a pointer into a block without states, so it may be another one.
+void chain_adopt(conn *c, chain_need need) {
+    auto *old = static_cast<chain_block *>(c->modules);
+    const bool states = need == chain_need::states;
+    if (need == chain_need::nothing || (old && (old->has_states || !states))) return;
+    chain_block *block = new_block(c->on->settings, states);
+    if (old) {
+        *block = *old;
+        block->has_states = states;
+        free(old);
+    }
+    c->modules = block;
 }
 
 // Nothing of what comes is any module's business: an idle connection keeps no block for it.
 static bool block_of_no_use(const conn *c) {
-    for (size_t i = 0; i < c->on->settings->modules.size(); i++) {
-        const struct belfry_module *m = c->on->settings->modules[i].module;
-        if (!chain_wants(c, i)) continue;
-        if (m->conn_size || CHAIN_HOOK(m, message) || CHAIN_HOOK(m, publish) || CHAIN_HOOK(m, renew) ||
-            CHAIN_HOOK(m, close))
-            return false;
-    }
+    if (chain_need_of(c->on->settings, c->route) != chain_need::nothing) return false;
+    for (uint64_t left = static_cast<chain_block *>(c->modules)->called; left; left &= left - 1) // before a reload
+        if (CHAIN_HOOK(c->on->settings->modules[static_cast<size_t>(std::countr_zero(left))].module, close)) return false;
     return true;
 }
 
@@ -171,8 +208,9 @@ chain_result chain_handshake(exchange *x, chain_verdict *v) {
     while (result == chain_result::pass && x->next_module < modules.size()) {
         uint32_t i = x->next_module++;
         const struct belfry_module *m = modules[i].module;
-        block->reached = i + 1;
-        if (!CHAIN_HOOK(m, handshake) || !chain_wants(x->on, i)) continue;
+        if (!chain_wants(x->on, i)) continue;
+        block->called |= uint64_t{1} << i;
+        if (!CHAIN_HOOK(m, handshake)) continue;
         uint32_t serial = chain_call_aim(&k, i, nullptr);
         result = call_handshake(&k, m, v);
         chain_call_end(&k);
@@ -265,9 +303,11 @@ void chain_close(conn *c) {
     chain_message_forget(c);
     chain_call k;
     chain_call_begin(&k, c, nullptr);
-    for (uint32_t i = 0; i < block->reached; i++) {
+    const uint64_t called = block->called;
+    for (uint64_t left = called; left; left &= left - 1) {
+        const auto i = static_cast<size_t>(std::countr_zero(left));
         const struct belfry_module *m = c->on->settings->modules[i].module;
-        if (!CHAIN_HOOK(m, close) || !chain_wants(c, i)) continue;
+        if (!CHAIN_HOOK(m, close)) continue;
         chain_call_aim(&k, i, nullptr);
         m->close(&k.call);
         chain_call_end(&k);

@@ -16,6 +16,7 @@ inline constexpr uint64_t chain_message_wait_ms = 30000; // that a module may le
 inline constexpr size_t chain_resumes_max = 1 << 17;     // that may stand in shard::resumes; later ones are dropped
 inline constexpr size_t chain_reason_max = 255;          // bytes of a verdict's reason that are kept
 inline constexpr size_t chain_fields_max = 8192;         // bytes of field lines that modules add to one answer
+inline constexpr size_t chain_modules_max = 64;          // in one config
 inline constexpr size_t chain_state_max = 256;           // bytes of one module's state in a connection
 
 // The functions that modules call. Static; the same for all.
@@ -47,6 +48,16 @@ struct chain_waiter {
 // All modules that take tokens are asked until one passes; deny where there is none. Uses the shard's reader: texts of
 // its last json_parse_object are gone afterwards, `token` may be one of them.
 [[nodiscard]] chain_result chain_renew(conn *c, view token, chain_verdict *v);
+// What of a connection's block its route's modules need.
+enum class chain_need : uint8_t {
+    nothing,
+    block,
+    states, // with the modules' states behind it
+};
+[[nodiscard]] chain_need chain_need_of(const relay_settings *settings, const struct route *r);
+// A reload: the connection's route has other scopes. Sees to it that it has the block that they need (chain_need_of the
+// route); for connections whose modules are still to be called.
+void chain_adopt(conn *c, chain_need need);
 // Calls close of every module whose turn came, frees the connection's block. Called with the exchange still there
 // (request null) or without. Harmless where no chain ran.
 void chain_close(conn *c);

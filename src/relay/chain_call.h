@@ -21,10 +21,11 @@ struct chain_wait {
 };
 
 // conn::modules: this, then each module's state at its conn_offset.
-struct chain_block {
-    uint32_t reached;  // modules whose handshake had its turn: close is due
-    uint32_t awaiting; // serial of the ticket that ends the wait; 0: none does
+struct alignas(16) chain_block {
+    uint64_t called;   // bits: modules whose turn came, at the handshake or since a reload: close is due
     chain_wait *wait;  // owned; or null
+    uint32_t awaiting; // serial of the ticket that ends the wait; 0: none does
+    bool has_states;   // the modules' states are behind it
 };
 static_assert(sizeof(chain_block) % 16 == 0); // the states behind it are aligned
 

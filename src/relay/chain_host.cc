@@ -40,7 +40,17 @@ static void host_release(void *memory) {
     free(memory);
 }
 
+// What a module has to say, a client may have made it say.
+static constexpr uint32_t module_lines_a_second = 50;
+
 static void host_log(enum belfry_level level, const char *text) {
+    static log_limit limits[4] = {{.burst = module_lines_a_second},
+                                  {.burst = module_lines_a_second},
+                                  {.burst = module_lines_a_second},
+                                  {.burst = module_lines_a_second}};
+    uint64_t held = 0;
+    if (!log_limit_pass(&limits[level & 3], &held)) return;
+    if (held) log_warn("modules: %llu lines like the next were not shown", static_cast<unsigned long long>(held));
     switch (level) {
     case BELFRY_ERROR:
         return log_error("%s", text);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "proto/proxy_header.h"
+#include "relay/conn_record.h"
 
 #include <errno.h>
 #include <new>
@@ -38,10 +39,31 @@ static uint32_t take_slot(shard *s, conn *c) {
     return s->slot_count++;
 }
 
+static void free_slot(shard *s, const conn *c) {
+    uint32_t slot = c->slot;
+    if (s->come) {
+        auto at = s->come->find(c->tag);
+        if (at != s->come->end()) {
+            slot = at->second;
+            s->come->erase(at);
+        }
+    }
+    s->conns[slot] = nullptr;
+    s->free_slots[s->free_count++] = slot;
+}
+
+static conn *find_come(const shard *s, conn_id id) {
+    if (!s->come) return nullptr;
+    auto at = s->come->find(id.tag);
+    if (at == s->come->end()) return nullptr;
+    conn *c = s->conns[at->second];
+    return c->slot == id.slot && !c->closed ? c : nullptr;
+}
+
 conn *conn_find(shard *s, conn_id id) {
-    if (id.worker != s->index || id.slot >= s->slot_count) return nullptr;
-    conn *c = s->conns[id.slot];
-    return c && c->tag == id.tag && !c->closed ? c : nullptr;
+    if (id.worker != s->index) return nullptr;
+    conn *c = id.slot < s->slot_count ? s->conns[id.slot] : nullptr;
+    return c && c->tag == id.tag && !c->closed ? c : find_come(s, id);
 }
 
 void conn_set_phase(conn *c, const conn_phase *phase) {
@@ -70,11 +92,12 @@ static void tls_release(conn *c) {
 static void tls_failed(conn *c, refuse_reason reason) {
     static log_limit limit;
     uint64_t held = 0;
+    const char *why = reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why();
     c->on->count.refused[reason]++;
     if (log_limit_pass(&limit, &held))
         log_info("tls: %s from %s refused: %s (%llu more not shown)", c->listener->name.c_str(), conn_peer_text(c).text,
-                 reason == refuse_tls_timeout ? "handshake_timeout passed" : stream_why(),
-                 static_cast<unsigned long long>(held));
+                 why, static_cast<unsigned long long>(held));
+    conn_record_refused(c, reason, why);
     list_remove(&c->place); // it may stand in tls_waiting
     if (reason == refuse_tls_timeout)
         conn_abort(c); // nothing was said that could be lost
@@ -115,6 +138,7 @@ static void tls_step(conn *c) {
 // connections costs descriptors, not memory.
 static void tls_start(conn *c) {
     shard *s = c->on;
+    if (!c->listener->context) return conn_abort(c); // a reload has made it a listener without TLS since it was accepted
     if (s->tls_under_way >= static_cast<uint32_t>(c->listener->max_handshakes)) {
         stream_watch(&c->stream, 0);
         list_remove(&c->place);
@@ -157,6 +181,7 @@ static void preface_failed(conn *c, refuse_reason reason, const char *why) {
     if (log_limit_pass(&limit, &held))
         log_info("preface: %s from %s dropped: %s (%llu more not shown)", c->listener->name.c_str(),
                  conn_peer_text(c).text, why, static_cast<unsigned long long>(held));
+    conn_record_refused(c, reason, why);
     conn_abort(c); // section 2 of proxy-protocol.txt: no answer, nobody may take it for HTTP
 }
 
@@ -251,7 +276,8 @@ static void watch_again(conn *c) {
     stream_watch(&c->stream, what);
 }
 
-static void stop_reading(conn *c, const char *why) {
+static void stop_reading(conn *c, conn_closer by, const char *why) {
+    conn_record_closing(c, by, why);
     c->paused = c->eof_seen = true; // level-triggered: an unread end of file would wake us for ever
     watch_again(c);
     c->phase->eof(c, why);
@@ -288,6 +314,7 @@ static void read_some(conn *c) {
         c->heard_ms = l->clock.monotonic_ms;
         c->ping_waiting = false;
         c->on->count.bytes_in += got;
+        if (c->record) c->record->bytes_in += got;
     }
     bool resumed = c->resumed;
     c->resumed = false;
@@ -299,9 +326,9 @@ static void read_some(conn *c) {
     }
     if (result == stream_result::again && c->stream.wants == stream_writable) block(c); // TLS wants to write first
     if (result == stream_result::eof)
-        stop_reading(c, "the client ended the connection");
+        stop_reading(c, conn_closer::client, "the client ended the connection");
     else if (result == stream_result::failed)
-        stop_reading(c, stream_why());
+        stop_reading(c, conn_closer::network, stream_why());
     else if (!c->paused && stream_pending(&c->stream))
         conn_read_again(c);
     else
@@ -436,6 +463,8 @@ void conn_flush(conn *c) {
     uint32_t before = c->outq.bytes;
     stream_result result = outq_flush(&c->outq, &c->on->chunk_slab, &c->stream);
     c->on->count.bytes_out += before - c->outq.bytes;
+    if (outq_counts_full(&c->outq)) [[unlikely]]
+        conn_record_settle(c);
     switch (result) {
     case stream_result::ok:
         if (c->crowded) [[unlikely]]
@@ -455,6 +484,7 @@ void conn_flush(conn *c) {
         return;
     case stream_result::eof:
     case stream_result::failed:
+        conn_record_closing(c, conn_closer::network, stream_why());
         conn_abort(c);
         return;
     }
@@ -486,6 +516,57 @@ conn *conn_detach(conn *c, const conn_phase *phase) {
     watch_again(to);
     if (to->outq.count && !to->blocked) conn_mark_dirty(to);
     return to;
+}
+
+// ---------------------------------------------------------------- to and from another process
+
+void conn_freeze(conn *c) {
+    c->paused = c->blocked = true;
+    stream_watch(&c->stream, 0);
+    list_remove(&c->place);
+}
+
+void conn_thaw(conn *c, bool was_blocked) {
+    c->blocked = was_blocked;
+    conn_slow_queued(c); // its limit depends on that
+    if (c->outq.count && !c->blocked && !c->dirty) conn_mark_dirty(c);
+    watch_again(c);
+}
+
+static void bury_soon(conn *c) {
+    shard *s = c->on;
+    c->closed = true;
+    if (c->told) s->count.drain.closed++;
+    conn_slow_end(c);
+    if (c->pong) frame_unref(c->pong);
+    c->pong = nullptr;
+    wheel_cancel(&s->wheel, &c->timer);
+    stream_close(&c->stream);
+    buffer_free(&c->rest);
+    buffer_free(&c->message);
+    list_remove(&c->place);
+    list_push_back(&s->graveyard, &c->place);
+}
+
+void conn_vanish(conn *c) {
+    c->open = false;
+    conn_record_forget(c);
+    outq_clear(&c->outq, &c->on->chunk_slab); // the other process has what was in it
+    bury_soon(c);
+}
+
+conn *conn_arrive(shard *s, int fd, conn_id id, const listener_settings *listener) {
+    if (conn_find(s, id)) return nullptr;
+    s->process_live->fetch_add(1, std::memory_order_relaxed);
+    conn *c = conn_new(s, listener);
+    if (!s->come) s->come = new std::unordered_map<uint64_t, uint32_t>;
+    (*s->come)[id.tag] = c->slot;
+    c->slot = id.slot;
+    c->tag = id.tag;
+    c->answered = true;
+    stream_open_plain(&c->stream, s->loop, fd, on_ready);
+    conn_freeze(c);
+    return c;
 }
 
 // ---------------------------------------------------------------- the end
@@ -534,17 +615,9 @@ void conn_abort(conn *c) {
     if (c->closed) return;
     shard *s = c->on;
     leave_phase(c);
-    c->closed = true;
+    conn_record_end(c);
     s->count.dropped[drop_closing] += outq_clear(&c->outq, &s->chunk_slab);
-    conn_slow_end(c);
-    if (c->pong) frame_unref(c->pong);
-    c->pong = nullptr;
-    wheel_cancel(&s->wheel, &c->timer);
-    stream_close(&c->stream);
-    buffer_free(&c->rest);
-    buffer_free(&c->message);
-    list_remove(&c->place);
-    list_push_back(&s->graveyard, &c->place);
+    bury_soon(c);
 }
 
 void conn_bury(shard *s) {
@@ -554,8 +627,7 @@ void conn_bury(shard *s) {
         conn *c = BELFRY_CONTAINER_OF(n, conn, place);
         if (c->dirty) continue; // still in the dirty list: the flush takes it out, the next turn buries it
         list_remove(n);
-        s->conns[c->slot] = nullptr;
-        s->free_slots[s->free_count++] = c->slot;
+        free_slot(s, c);
         s->live--;
         s->process_live->fetch_sub(1, std::memory_order_relaxed);
         slab_put(&s->conn_slab, c);

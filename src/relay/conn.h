@@ -33,6 +33,7 @@
 namespace belfry {
 
 struct client;
+struct conn_record;
 struct exchange;
 struct membership;
 struct plain_session;
@@ -55,6 +56,8 @@ struct conn_phase {
     bool (*flushing)(conn *c) = nullptr;
     // conn_resume or conn_read_again was called: before anything is read. May be null.
     void (*again)(conn *c) = nullptr;
+    // The route's limits are others now (a reload): what was derived from them is derived anew. May be null.
+    void (*retuned)(conn *c) = nullptr;
 };
 
 // With 10,000 connections none is in cache when its turn comes, so what a delivery and its write touch is the first two
@@ -89,7 +92,7 @@ struct alignas(64) conn {
     const struct route *route;         // borrowed, in the settings
     const listener_settings *listener; // borrowed, in the settings
     struct timer timer;
-    uint32_t slot;
+    uint32_t slot;          // that its id names; in shard::conns, unless it has come from another process
     uint32_t room_count;    // memberships
     uint32_t rooms_waiting; // of them, not admitted yet
     uint32_t lingered;      // bytes thrown away
@@ -108,6 +111,8 @@ struct alignas(64) conn {
     uint16_t close_code; // of the Close frame that was sent or received first
     bool over_limit : 1; // accepted above max_connections: refused with 503
     bool served : 1;     // a request was answered and it stayed: silence is no refusal any more
+    bool told : 1;       // was asked to leave (drain.h)
+    uint8_t asking;      // lists of members that it has asked for and not got yet
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
     struct ip peer;                                    // the socket's, or what the PROXY protocol says
     struct exchange *exchange;                         // owned: the request that is looked at
@@ -117,6 +122,7 @@ struct alignas(64) conn {
     plain_session *plain;                              // owned: of a session without WebSocket
     slow_reader *slow;                                 // owned: null for who has been fast enough
     uint64_t blocked_ms;                               // monotonic: since when `blocked`
+    conn_record *record;                               // owned: for the access log; null where there is none
 };
 
 static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
@@ -127,6 +133,14 @@ inline conn_id conn_id_of(const conn *c) {
 }
 // The client's host, for log and status; of a session behind trusted proxies, the one that they name.
 struct ip_text conn_peer_text(const conn *c);
+// A reload has taken its route or its listener out of the config: it is to be asked to leave.
+inline bool conn_retired(const conn *c) {
+    return c->listener->retired || (c->route && c->route->retired);
+}
+// It is to end with the request that is under way: nothing more is to be asked over it.
+inline bool conn_leaving(const conn *c) {
+    return c->on->draining || c->listener->retired;
+}
 // The connection of that id, or null.
 conn *conn_find(shard *s, conn_id id);
 
@@ -155,6 +169,19 @@ void conn_flush(conn *c);
 void conn_linger(conn *c);
 // Closes at once.
 void conn_abort(conn *c);
+
+// ---- moving to another process (handover.h) ----
+
+// Neither reads nor writes from here on; its queue takes what is delivered. conn_thaw undoes it. `blocked` is for
+// conn_thaw, as `was_blocked`.
+void conn_freeze(conn *c);
+void conn_thaw(conn *c, bool was_blocked);
+// It lives on elsewhere, with a duplicate of its socket: its memory goes, in silence. What upper nouns keep with it has
+// gone before.
+void conn_vanish(conn *c);
+// The same from the other side: a connection with a socket and an id that it has had before, frozen. Null where another
+// one has that id.
+[[nodiscard]] conn *conn_arrive(shard *s, int fd, conn_id id, const listener_settings *listener);
 
 // Stops reading; what was read already stays in `rest`. conn_resume goes on with it in the next turn.
 void conn_pause(conn *c);

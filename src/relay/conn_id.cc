@@ -9,14 +9,22 @@ namespace belfry {
 
 static unsigned char node_bytes[3];
 static char node_text[node_id_size + 1];
+static uint64_t count_base;
 
-void node_id_init() {
-    random_bytes(node_bytes, sizeof node_bytes);
+void node_id_init(view id) {
+    size_t size = 0;
+    if (id.size() != node_id_size || !base64url_decode(id, reinterpret_cast<char *>(node_bytes), &size))
+        random_bytes(node_bytes, sizeof node_bytes);
     base64url_encode(view(reinterpret_cast<char *>(node_bytes), sizeof node_bytes), node_text);
+    count_base = id == node_id() ? uint64_t{1 + random_below((1 << 20) - 1)} << 32 : 0;
 }
 
 view node_id() {
     return view(node_text, node_id_size);
+}
+
+uint64_t node_count_base() {
+    return count_base;
 }
 
 conn_id_text conn_id_format(conn_id id) {

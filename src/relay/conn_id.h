@@ -24,9 +24,13 @@ struct conn_id_text {
     operator view() const { return view(text, conn_id_size); }
 };
 
-// Draws this process's node id. Once, before threads start.
-void node_id_init();
+// Takes this process's node id, or draws one where `id` is none (that of the process before an upgrade, which names
+// connections that live on). Once, before threads start.
+void node_id_init(view id = {});
 view node_id(); // node_id_size characters
+// What this process counts from where other processes of the same node count, too, and the answers come to both: 0, but
+// far from any other's where the id was inherited. Below 2^52.
+uint64_t node_count_base();
 
 conn_id_text conn_id_format(conn_id id);
 // False where the text is no id, or one of another node.

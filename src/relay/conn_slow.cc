@@ -42,6 +42,14 @@ void conn_set_send_queue(conn *c, uint32_t bytes) {
     aim(c);
 }
 
+static void watch_soft(conn *c);
+
+void conn_slow_retuned(conn *c) {
+    c->send_queue = static_cast<uint32_t>(c->route->send_queue);
+    watch_soft(c);
+    aim(c);
+}
+
 // ---------------------------------------------------------------- the record
 
 static void soft_passed(deadline *d);
@@ -58,6 +66,12 @@ static void forget(conn *c) {
     wheel_cancel(&c->on->deadlines, &c->slow->soft.timer);
     delete c->slow;
     c->slow = nullptr;
+}
+
+void conn_slow_restore(conn *c, uint64_t dropped, uint64_t replaced) {
+    slow_reader *r = record(c);
+    r->dropped = dropped;
+    r->replaced = replaced;
 }
 
 void conn_slow_end(conn *c) {

@@ -43,6 +43,9 @@ struct slow_hooks {
 // The hard limit of a connection that has been accepted or gets its route; to be called again when the phase changes.
 void conn_set_send_queue(conn *c, uint32_t bytes);
 
+// Its route's limits are others now (conn_phase::retuned).
+void conn_slow_retuned(conn *c);
+
 // conn_deliver's slow part: the frame would bring the queue above conn::limit. True: queued, the reference is taken.
 // False: it is not; the connection may stand in shard::doomed then, to be closed once the fan-out is over.
 [[nodiscard]] bool conn_deliver_slowly(conn *c, frame *f);
@@ -52,6 +55,8 @@ void conn_slow_queued(conn *c);
 [[nodiscard]] bool conn_slow_make_room(conn *c, uint64_t charge);
 // Something was written of a queue that was looked at before (conn::crowded).
 void conn_slow_written(conn *c);
+// It has come from another process, where it was a slow reader.
+void conn_slow_restore(conn *c, uint64_t dropped, uint64_t replaced);
 // The connection ends.
 void conn_slow_end(conn *c);
 

@@ -69,7 +69,6 @@ void counters_add(counters *sum, const counters *part) {
     to->hook_calls += from->hook_calls;
     to->hook_failures += from->hook_failures;
     to->hook_refusals += from->hook_refusals;
-    to->hook_ms += from->hook_ms;
     to->requests += from->requests;
     for (size_t i = 0; i < sizeof to->answers / sizeof *to->answers; i++)
         to->answers[i] += from->answers[i];
@@ -84,8 +83,15 @@ void counters_add(counters *sum, const counters *part) {
     sum->plain.held += part->plain.held;
     sum->plain.polls += part->plain.polls;
     sum->plain.posts += part->plain.posts;
+    sum->drain.said += part->drain.said;
+    sum->drain.closed += part->drain.closed;
+    sum->drain.timed_out += part->drain.timed_out;
+    sum->drain.dropped += part->drain.dropped;
     for (const close_count &e : part->closed)
         if (e.count) add_code(sum, e.code, e.count);
+    histogram_merge(&sum->fanout, &part->fanout);
+    for (size_t i = 0; i < hook_kinds; i++)
+        histogram_merge(&sum->hook_times[i], &part->hook_times[i]);
 }
 
 } // namespace belfry

@@ -1,6 +1,8 @@
 // What a worker counts. Plain numbers of one thread; the status query copies them. Names in contracts and /v1/status.
 #pragma once
 
+#include "base/histogram.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,9 +57,11 @@ struct close_count {
 };
 inline constexpr size_t close_codes_max = 64; // distinct codes counted; the rest goes under 0
 
+inline constexpr size_t hook_kinds = 7; // as hook_event of proto/hook_json.h
+
 // Calls to backends and what came of them.
 struct edge_counters {
-    uint64_t hook_calls, hook_failures, hook_refusals, hook_ms;
+    uint64_t hook_calls, hook_failures, hook_refusals;
     uint64_t requests, answers[6]; // proxied; by status class, [0]: none
     uint64_t request_bytes, response_bytes;
     uint64_t tunnels, published; // opened; broadcast by answer
@@ -78,8 +82,17 @@ struct plain_counters {
     uint64_t polls, posts;   // requests for one
 };
 
+// Connections that were asked to leave (drain.h), and how they went.
+struct drain_counters {
+    uint64_t said;      // were told
+    uint64_t closed;    // of those, have ended
+    uint64_t timed_out; // of those, were still there at drain_timeout, and dropped
+    uint64_t dropped;   // their turn had not come by drain_timeout, or they were in the middle of something
+};
+
 struct counters {
     edge_counters edge;
+    drain_counters drain;
     plain_counters plain;
     slow_counters slow;
     uint64_t accepted, handshakes, messages_in, bytes_in, deliveries, bytes_out, turns;
@@ -89,6 +102,8 @@ struct counters {
     uint64_t refused[refuse_reason_count];
     uint64_t dropped[drop_reason_count];
     close_count closed[close_codes_max];
+    histogram fanout;                 // fanout_marks.h
+    histogram hook_times[hook_kinds]; // from the start of a call to its outcome
 };
 
 void counters_close(counters *c, uint16_t code);

@@ -79,20 +79,32 @@ struct exchange {
     bool client_js; // answered here, to everybody
     bool has_sticky;
     uint8_t sticky_size;
-    uint32_t next_module;  // the chain goes on here
-    buffer fields;         // owned: field lines for the answer, each with its CRLF
-    buffer claims;         // owned: a verified token's claims as JSON, for the connect hook
-    hook_call *connect;    // owned while the connect hook runs
-    proxying *proxy;       // owned while proxied
-    carrying *carried;     // owned while it waits for another connection's answer
-    char sticky[255];      // what sticky hashing goes by
-    http1_request request; // views into head; last, and its unused fields uninitialised
+    uint8_t request_id_size; // 0: not made yet
+    bool told;               // the access log has its line, or will have it from the session
+    uint16_t status;         // of the answer that is on its way to the client; 0: none yet
+    uint32_t next_module;    // the chain goes on here
+    buffer fields;           // owned: field lines for the answer, each with its CRLF
+    buffer claims;           // owned: a verified token's claims as JSON, for the connect hook
+    hook_call *connect;      // owned while the connect hook runs
+    proxying *proxy;         // owned while proxied
+    carrying *carried;       // owned while it waits for another connection's answer
+    uint64_t started_ms;     // monotonic: the head was whole
+    uint64_t sent;           // bytes of the answer, once it is over or cut off
+    const char *cut_why;     // static: why it was cut off, where that is known
+    buffer server;           // owned: of an upstream, that was asked last; for the access log alone
+    char request_id[128];    // exchange_request_id
+    char sticky[255];        // what sticky hashing goes by
+    http1_request request;   // views into head; last, and its unused fields uninitialised
 };
 
 // In the worker's slab; conn->exchange is set. `q` was parsed from `head` and is copied.
 exchange *exchange_new(conn *c, const exchange_events *events, const http1_request *q, view head);
 // Frees its memory alone: who leads it has cancelled what it waits for. conn->exchange is null afterwards.
 void exchange_free(exchange *x);
+
+// What marks the request on its way, in logs and backends alike: the client's X-Request-Id where it is a valid one,
+// else one of our own, of 32 digits.
+view exchange_request_id(exchange *x);
 
 inline view exchange_sticky(const exchange *x) {
     return view(x->sticky, x->sticky_size);

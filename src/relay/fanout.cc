@@ -83,6 +83,8 @@ static inline void prefetch(const conn *c) {
 // none is in cache.
 static void deliver_room(delivery *d, room *r) {
     if (!position_none(&d->what->at)) r->at = d->what->at;
+    if (d->what->ordinal) [[unlikely]]
+        r->ordinal = d->what->ordinal;
     d->members = r->count;
     const room_member *at = r->members, *end = at + r->count;
     for (; at < end; at++) {
@@ -102,6 +104,7 @@ static void close_doomed(shard *s) {
 
 static void deliver_special(delivery *d, view name) {
     shard *s = d->on;
+    if (d->what->ordinal) s->ordinal = d->what->ordinal;
     if (name == "@all") {
         d->members = s->live;
         for (uint32_t i = 0; i < s->slot_count; i++)
@@ -124,6 +127,7 @@ void fanout_deliver(shard *s, message *m) {
     delivery_end(&d);
     s->count.deliveries += d.receivers;
     m->receivers.fetch_add(d.receivers, std::memory_order_relaxed);
+    if (d.receivers) fanout_marks_add(&s->marks, m->received_ns, s->dirty_last);
     close_doomed(s);
 }
 
@@ -198,6 +202,7 @@ bool fanout_flush(shard *s) {
         if (s->dirty_first) prefetch(s->dirty_first);
         c->dirty = false;
         conn_flush(c);
+        fanout_marks_written(&s->marks, c, &s->count.fanout);
         if (c == last) break;
     }
     return s->dirty_first != nullptr;

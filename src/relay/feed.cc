@@ -408,6 +408,16 @@ void feeds_turn(feeds *all) {
 
 // ---------------------------------------------------------------- life
 
+void feed_settle(feed *f) {
+    f->reading = feed_read::none;
+    if (f->subscribed && !f->live) go_live(f);
+    f->check = false;
+    drain_held(f);
+    while (!f->held.empty())
+        skip_hole(f);
+    feed_refuse_asks(f);
+}
+
 void feeds_init(feeds *all, const feed_host *host, void *context, const struct clock *clock, uint64_t cache_budget) {
     all->host = host;
     all->context = context;

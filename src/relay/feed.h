@@ -28,6 +28,7 @@ struct feed_ask {
     uint64_t room_for; // bytes of payloads that its queue may take
     struct position since;
     uint64_t until_ms = 0; // the feed's
+    uint64_t ordinal = 0;  // as in join_ask_letter
 };
 
 struct feed;
@@ -126,6 +127,10 @@ void feeds_turn(feeds *all);
 [[nodiscard]] feed *feed_new(feeds *all, view room, uint32_t limit, void *owner);
 // Messages that were held are discarded. Asks that were not answered come to nothing: the caller looks at feed->asks.
 void feed_free(feed *f);
+
+// The room keeps no history any more: what is held is handed over (with a gap where something is missing), who waits is
+// told that it gets nothing. feed_free follows.
+void feed_settle(feed *f);
 
 // The broker delivers the room from here on; `readable`: history can be read (else it goes live without a position, and
 // feed_check is to follow). Calls host->live now or when the history was read. Nothing where it is live.

@@ -138,6 +138,13 @@ void feed_answer_asks(feed *f, bool final) {
     f->asks.resize(left);
 }
 
+void feed_refuse_asks(feed *f) {
+    std::vector<feed_ask> asks;
+    asks.swap(f->asks);
+    for (const feed_ask &ask : asks)
+        answer(f, &ask, false);
+}
+
 void feed_expire_asks(feed *f, uint64_t now_ms) {
     if (!f->live) return; // the first read has its own time
     size_t late = 0;      // in the order of coming, so of time

@@ -22,6 +22,8 @@ void feed_cache_settle(feed *f);
 // Answers who can be answered. `final`: history was read for them (or can't be), so what is not in the cache is not to
 // be had.
 void feed_answer_asks(feed *f, bool final);
+// Nobody who asks gets anything.
+void feed_refuse_asks(feed *f);
 // Those who have waited too long get none.
 void feed_expire_asks(feed *f, uint64_t now_ms);
 

@@ -204,6 +204,37 @@ const position *history_place(const history *h, view room) {
     return r ? &r->top : nullptr;
 }
 
+static void drop_room(history *h, history_room *r) {
+    if (!r->count) return forget(h, r);
+    while (r->count)
+        drop_oldest(h, r);
+    wheel_cancel(&h->expiries, &r->timer);
+    h->count.rooms--;
+    h->count.bytes -= room_bytes(r);
+    list_remove(&r->place);
+    table_remove(&h->rooms, &r->node);
+    free(r->ring);
+    free(r);
+}
+
+void history_forget(history *h, bool (*keeps)(void *, view), void *context) {
+    struct choice {
+        bool (*keeps)(void *, view);
+        void *context;
+        std::vector<history_room *> gone;
+    } c = {keeps, context, {}};
+    table_each(
+        &h->rooms,
+        [](table_node *t, void *of) {
+            auto *all = static_cast<choice *>(of);
+            history_room *r = BELFRY_CONTAINER_OF(t, history_room, node);
+            if (!all->keeps(all->context, name_of(r))) all->gone.push_back(r);
+        },
+        &c);
+    for (history_room *r : c.gone)
+        drop_room(h, r);
+}
+
 // ---------------------------------------------------------------- life
 
 // What is due at the wheel: the room's messages, or, where some came since, later.

@@ -58,6 +58,8 @@ struct history_slice {
 
 // Where the room is, borrowed; null where it is not known.
 [[nodiscard]] const position *history_place(const history *h, view room);
+// Rooms for which `keeps` says no lose everything, their place too: what comes next is of another epoch.
+void history_forget(history *h, bool (*keeps)(void *context, view room), void *context);
 // What is too old goes. Once a turn; costs nothing where nothing is due.
 void history_turn(history *h, uint64_t now_ms);
 

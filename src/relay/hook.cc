@@ -2,6 +2,7 @@
 #include "relay/hook.h"
 
 #include "base/log.h"
+#include "relay/access.h"
 #include "relay/session.h"
 #include "relay/transport.h"
 
@@ -12,6 +13,8 @@ bool hook_wanted(const conn *c) {
 }
 
 static void posted(hook_post *p, int status, const char *why);
+
+static_assert(static_cast<size_t>(hook_event::notify) + 1 == hook_kinds);
 
 // A refresh is Belfry's own idea; all others but connect are a client's message.
 static bool holds_client(const hook_call *h) {
@@ -26,7 +29,7 @@ static hook_call *call_new(conn *c, hook_event event, void (*done)(hook_call *, 
     h->event = event;
     h->done = done;
     list_init(&h->place);
-    hook_post_init(&h->post, c->on, c->route, posted);
+    hook_post_init(&h->post, c->on, posted);
     return h;
 }
 
@@ -48,7 +51,7 @@ hook_asker hook_asker_of(const conn *c, conn_id_text *id) {
 
 static void start(hook_call *h, const view *key) {
     h->on->on->count.edge.hook_calls++;
-    hook_post_start(&h->post, key, hook_event_safe(h->event));
+    hook_post_start(&h->post, h->on->route, key, hook_event_safe(h->event));
 }
 
 static void start_first(client *who) {
@@ -137,6 +140,7 @@ static void read_answer(hook_call *h, int status, const char *why, hook_outcome 
 // The backend ends the session: behind the answer to what was asked.
 static void disconnect(conn *c, const hook_answer *a) {
     if (c->closed || c->close_sent || !transport_of(c)) return;
+    conn_record_closing(c, conn_closer::backend, a->reason);
     c->session->bye(c, a->close_code, a->reason, false, 0);
     transport_close(c, a->close_code, a->reason);
 }
@@ -156,7 +160,7 @@ static void posted(hook_post *p, int status, const char *why) {
     hook_outcome o = {};
     hook_answer_empty(&o.answer);
     read_answer(h, status, why, &o, &scratch);
-    c->on->count.edge.hook_ms += c->on->loop->clock.monotonic_ms - p->started_ms;
+    histogram_add(&c->on->count.hook_times[static_cast<size_t>(h->event)], clock_monotonic_ns() - p->started_ns);
     leave_queue(h);
     if (o.status == 200 && o.answer.has_state) client_of(c)->state = o.answer.state;
     if (connect) refuse_instead(&o);
@@ -193,6 +197,11 @@ static void pass_fields(const exchange *x, buffer *out) {
     buffer_append(out, "\r\n");
 }
 
+static void picked(hook_post *p, view server) {
+    const hook_call *h = BELFRY_CONTAINER_OF(p, hook_call, post);
+    access_upstream(h->on->exchange, server);
+}
+
 void hook_connect(exchange *x, void (*done)(hook_call *, const hook_outcome *)) {
     conn *c = x->on;
     hook_call *h = call_new(c, hook_event::connect, done);
@@ -209,6 +218,8 @@ void hook_connect(exchange *x, void (*done)(hook_call *, const hook_outcome *)) 
     q.claims = buffer_view(&x->claims);
     hook_write_connect(hook_body(h), &q);
     pass_fields(x, &h->post.fields);
+    h->post.request_id = exchange_request_id(x);
+    h->post.picked = picked;
     x->connect = h;
     view key = exchange_sticky(x);
     start(h, x->has_sticky ? &key : nullptr);

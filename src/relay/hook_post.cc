@@ -34,16 +34,19 @@ static void ready(upstream_call *call) {
     uint64_t now = p->on->loop->clock.wall_ms / 1000; // each attempt's own: a receiver refuses old ones
     buffer head = {};
     buffer_append(&head, "POST ");
-    buffer_append(&head, p->way->hook);
+    buffer_append(&head, p->path);
     buffer_append(&head, " HTTP/1.1\r\nHost: ");
     // The server's own name: the client's Host says nothing about who is asked here.
     upstream_host(upstream_settings_of(call->of), call->server->shared->settings, &head);
     buffer_printf(&head, "\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nAccept: application/json\r\n",
                   p->body.size);
-    buffer_printf(&head, "X-Request-Id: %s\r\nUser-Agent: Belfry\r\n", p->id);
-    if (!p->way->hook_secret.empty()) {
+    buffer_append(&head, "X-Request-Id: ");
+    buffer_append(&head, p->request_id.empty() ? view(p->id) : p->request_id);
+    buffer_append(&head, "\r\nUser-Agent: Belfry\r\n");
+    if (p->picked) p->picked(p, call->server->shared->settings->text);
+    if (!p->secret.empty()) {
         char signature[hook_signature_size];
-        hook_signature(p->way->hook_secret, p->id, now, buffer_view(&p->body), signature);
+        hook_signature(p->secret, p->id, now, buffer_view(&p->body), signature);
         buffer_printf(&head, "webhook-id: %s\r\nwebhook-timestamp: %llu\r\nwebhook-signature: %.*s\r\n", p->id,
                       static_cast<unsigned long long>(now), static_cast<int>(sizeof signature), signature);
     }
@@ -92,8 +95,7 @@ static void head(upstream_call *call, const http1_response *r) {
 
 static void body(upstream_call *call, view data) {
     hook_post *p = BELFRY_CONTAINER_OF(call, hook_post, call);
-    size_t most = static_cast<size_t>(p->way->max_message) + hook_answer_slack;
-    if (p->answer.size + data.size() > most) return give_up(p, 502, "the backend's answer is too large");
+    if (p->answer.size + data.size() > p->answer_max) return give_up(p, 502, "the backend's answer is too large");
     buffer_append(&p->answer, data);
 }
 
@@ -129,15 +131,15 @@ static void ask_again(hook_post *p) {
 
 static void timed_out(deadline *d) {
     hook_post *p = BELFRY_CONTAINER_OF(d, hook_post, deadline);
+    if (p->unasked) return finish(p, 502, "the route has no hook any more");
     give_up(p, 504, "hook_timeout passed");
 }
 
 // ---------------------------------------------------------------- life
 
-void hook_post_init(hook_post *p, shard *s, const struct route *way, void (*done)(hook_post *, int, const char *)) {
+void hook_post_init(hook_post *p, shard *s, void (*done)(hook_post *, int, const char *)) {
     char random[16];
     p->on = s;
-    p->way = way;
     p->done = done;
     random_fill(random, sizeof random); // names the call, is no secret
     memcpy(p->id, "msg_", 4);
@@ -145,13 +147,18 @@ void hook_post_init(hook_post *p, shard *s, const struct route *way, void (*done
     deadline_init(&p->deadline, timed_out);
 }
 
-void hook_post_start(hook_post *p, const view *key, bool safe) {
+void hook_post_start(hook_post *p, const struct route *way, const view *key, bool safe) {
     p->running = true;
     p->safe = safe;
-    p->started_ms = p->on->loop->clock.monotonic_ms;
+    p->started_ns = clock_monotonic_ns();
+    p->unasked = way->hook.empty() || way->upstream_index < 0;
     wheel_set(&p->on->deadlines, &p->deadline.timer, p->on->loop->clock.monotonic_ms,
-              static_cast<uint64_t>(p->way->hook_timeout));
-    upstream_call_start(&p->call, p->on->upstreams[p->way->upstream_index], &ops, key, safe);
+              p->unasked ? 0 : static_cast<uint64_t>(way->hook_timeout));
+    if (p->unasked) return;
+    p->path = way->hook;
+    p->secret = way->hook_secret;
+    p->answer_max = static_cast<size_t>(way->max_message) + hook_answer_slack;
+    upstream_call_start(&p->call, p->on->upstreams[way->upstream_index], &ops, key, safe);
 }
 
 void hook_post_cancel(hook_post *p) {

@@ -26,7 +26,12 @@ enum class letter_type : uint8_t {
     answer,      // answer_letter: what became of a client's publish
     occupied,    // room_letter: a room has its first member on this node; for notify
     vacated,     // room_letter: it has none any more, since 3 s
-    stop,        // letter: say goodbye to all, then end
+    adopt,       // adopt_letter (adoption.h): other settings
+    deaf,        // letter: close the listening sockets; connections live on
+    counted,     // room_letter: messages of this room are counted from here on (handover.h)
+    drain,       // letter: say goodbye to all (drain.h)
+    overdue,     // letter: drop who is still there
+    stop,        // letter: nobody is left: end
     kill,        // letter: end now
     // worker to node; a broadcast that comes back is the receipt: all workers have it queued
     want,
@@ -37,11 +42,13 @@ enum class letter_type : uint8_t {
     fence,    // fence_letter, there and back: what was published before it has been delivered
     entered,  // member_letter: a connection is in a room with presence, or its info is another now
     exited,   // member_letter: it is in it no more
+    adopted,  // letter: nothing points into the old settings any more
     stopped,  // letter
     // worker to node to worker
     carry,   // carry_letter: a request for a session without WebSocket
     carried, // carried_letter: its answer
     // there and back
+    handover, // handover_letter (handover.h)
     members, // members_letter: who is in a room
     query,   // query: each worker fills its part, the last one sends it back
 };
@@ -51,12 +58,13 @@ struct letter {
     uint8_t worker = 0; // worker to node: whose
 };
 
-// want, drop, active, refused, room_gap, occupied, vacated
+// want, drop, active, refused, room_gap, occupied, vacated, counted
 struct room_letter {
     letter head;
     uint32_t serial; // the worker's, tells an answer to an older want from this one
     std::string room;
     struct position at = {}; // active: of the last message before; none where the room has no history
+    uint64_t ordinal = 0;    // active, counted: as room::ordinal
 };
 
 struct frame;
@@ -70,6 +78,7 @@ struct join_ask_letter {
     uint64_t room_for; // bytes that the connection's queue may take
     std::string room;
     struct position since;
+    uint64_t ordinal = 0; // of a connection that has come from another process (handover.h); 0: of another
 };
 
 // Behind every broadcast up to `at` and before the ones behind it.
@@ -118,6 +127,7 @@ struct member_letter {
     letter head;
     conn_id who;
     std::string room, user, info;
+    bool news = true; // entered: the room is to be told; false: it was in before the room had presence
 };
 
 // Asked for without `members`; comes back filled in, or, where it can't be known now, as it was.
@@ -163,6 +173,7 @@ struct order_letter {
     bool by_user; // `user`'s connections; else `conn`
     bool all;     // disconnect: everybody
     bool reconnect;
+    bool from_sibling = false; // the other process of an upgrade has passed it on (handover.h)
     uint16_t code;
     conn_id conn;
     std::string room;
@@ -170,7 +181,7 @@ struct order_letter {
     std::string reason;
 };
 
-enum class query_type : uint8_t { rooms, room, connections, status };
+enum class query_type : uint8_t { rooms, room, connections, status, top };
 
 // One per worker, written by that worker alone until `pending` reaches zero.
 struct query_part {

@@ -1,6 +1,7 @@
 // One broadcast and its wire forms.
 #include "relay/message.h"
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "proto/server_json.h"
@@ -52,6 +53,7 @@ message *message_new(const message_parts *p) {
     m->source = frame_ref(p->source);
     m->payload = p->payload;
     m->time_ms = p->time_ms;
+    m->received_ns = clock_monotonic_ns();
     m->at = p->at;
     m->except = reinterpret_cast<conn_id *>(memory + sizeof(message));
     m->except_count = count;

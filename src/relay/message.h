@@ -62,10 +62,12 @@ struct message {
     uint32_t keep;      // messages that the room's history holds; 0: the room has none, or this one is not kept
     int64_t keep_ttl_ms;
     uint64_t sequence; // the publishing node's number of it, over Redis; 0: none
+    uint64_t ordinal;  // while connections move away (handover.h): its number in the room since the marker; 0: none
     char origin[5];    // that node's id, where it is another one's and it asks how many members get it; empty: not
     bool ack;          // this node asks the others
     uint64_t room_hash;
     uint64_t time_ms;
+    uint64_t received_ns;                    // monotonic: when this process got it, from wherever
     conn_id *except;                         // in the same allocation; this node's only
     std::atomic<frame *> forms[form_count];  // counted once each
     std::atomic<uint8_t> making[form_count]; // 1 once a thread encodes

@@ -3,7 +3,9 @@
 
 #include "base/error.h"
 #include "net/resolve.h"
+#include "relay/adoption.h"
 #include "relay/carry.h"
+#include "relay/handover.h"
 #include "relay/node_peers.h"
 #include "relay/node_sessions.h"
 
@@ -11,7 +13,10 @@ namespace belfry {
 
 static constexpr uint32_t letters_a_turn = 4096;
 
-static void on_down(void *, const char *) {} // readiness is asked of the broker; the gap is told when it is back
+// Readiness is asked of the broker; the gap is told when it is back.
+static void on_down(void *context, const char *) {
+    handover_node_missed(static_cast<node *>(context));
+}
 
 static const broker_events events = {node_subscribed, node_refused, node_deliver, node_history, node_command,
                                      node_up,         on_down,      node_peer,    node_missed};
@@ -89,6 +94,8 @@ static void take_in(node *n, letter *l) {
     }
     case letter_type::fence:
         return node_send(n, from, l);
+    case letter_type::handover:
+        return handover_node_letter(n, as<handover_letter>(l));
     default:
         fatal("node: a letter of type %d", static_cast<int>(l->type));
     }
@@ -115,6 +122,10 @@ static void read_letter(node *n, letter *l) {
         node_carried(n, as<carried_letter>(l));
         return node_discharge(n, from, bytes);
     }
+    case letter_type::adopted:
+        node_adopted(n);
+        delete l;
+        return;
     case letter_type::stopped:
         n->workers_stopped++;
         delete l;
@@ -163,12 +174,16 @@ void node_turn(node *n) {
     if (!n->stalled || n->stopping) take_in_held(n, letters_a_turn);
     for (uint32_t w = 0; w < n->worker_count; w++)
         read_letters(n, &n->workers[w]);
-    if (n->tells_occupancy && !n->stopping) occupancy_turn(&n->occupancy, n->on->clock.monotonic_ms);
+    if (n->tells_occupancy && !n->draining && !n->stopping && !handover_node_succeeded(n))
+        occupancy_turn(&n->occupancy, n->on->clock.monotonic_ms);
     node_presence_turn(n);
+    handover_node_turn(n);
     node_peers_turn(n);
     n->broker->ops->turn(n->broker);
     if (n->stream) command_stream_turn(n->stream);
     feeds_turn(&n->feeds);
+    node_bury_upstreams(n);
+    node_drain_turn(n);
 }
 
 bool node_busy(const node *n) {
@@ -193,7 +208,7 @@ void node_init(node *n, loop *on, const relay_settings *settings, const broker_s
         n->upstreams.push_back(upstream_shared_new(on, &n->deadlines, &u));
     for (uint32_t w = 0; w < workers; w++)
         worker_init(&n->workers[w], static_cast<uint8_t>(w), settings, on, &n->process_live, &n->stalled_for_workers,
-                    n->upstreams.data());
+                    n->upstreams.data(), &n->pace);
     auto make = broker->type == 1 ? broker_redis_new : broker_memory_new;
     n->broker = make(&events, n, broker, on);
     node_presence_init(n, settings, broker);
@@ -202,10 +217,15 @@ void node_init(node *n, loop *on, const relay_settings *settings, const broker_s
 }
 
 void node_stop(node *n, bool now) {
-    n->stopping = true;
+    n->stopping = n->unready = true;
     for (uint32_t w = 0; w < n->worker_count; w++)
         node_send(n, w, new letter{now ? letter_type::kill : letter_type::stop});
     node_presence_stop(n);
+}
+
+void node_stop_listening(node *n) {
+    for (uint32_t w = 0; w < n->worker_count; w++)
+        node_send(n, w, new letter{letter_type::deaf});
 }
 
 void node_join(node *n) {
@@ -227,17 +247,20 @@ void node_join(node *n) {
 // Name look-ups that were cut short give their memory back on the loop (resolve.h).
 static void free_upstreams(node *n) {
     bool resolves = false;
+    n->upstreams.insert(n->upstreams.end(), n->retiring.begin(), n->retiring.end());
     for (upstream_shared *u : n->upstreams) {
         resolves = resolves || upstream_shared_resolves(u);
         upstream_shared_free(u);
     }
     n->upstreams.clear();
+    n->retiring.clear();
     const uint64_t until = clock_monotonic_ns() / 1000000 + resolve_linger_ms + wheel_tick_ms;
     while (resolves && clock_monotonic_ns() / 1000000 < until)
         loop_turn(n->on, true);
 }
 
 void node_destroy(node *n) {
+    handover_node_free(n);
     if (n->stream) command_stream_stop(n->stream);
     n->broker->ops->free(n->broker);
     node_presence_free(n);
@@ -248,6 +271,7 @@ void node_destroy(node *n) {
         worker_destroy(&n->workers[w]);
     }
     free_upstreams(n);
+    delete n->adopting;
     node_rooms_free(n);
     idempotency_destroy(&n->commanded);
     json_reader_free(n->reader);

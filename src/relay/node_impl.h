@@ -23,12 +23,21 @@ void node_want(node *n, const room_letter *l);
 void node_drop(node *n, const room_letter *l);
 // A join with `since`. Its charge is taken off when it is answered.
 void node_join_ask(node *n, const join_ask_letter *l);
+view node_room_name(const node *n, const node_room *r);
+// Connections are about to come into this room (handover.h): it is wanted, though by no worker yet.
+void node_hold(node *n, view name);
+void node_release(node *n, view name);
+// The workers that have it learn node_room::ordinal.
+void node_tell_counted(node *n, const node_room *r);
 // As broker_events.
 void node_subscribed(void *context, view room);
 void node_refused(void *context, view room);
 void node_history(void *context, const history_page *page);
 void node_up(void *context, bool missed);
 void node_missed(void *context, view room);
+struct adoption;
+// A reload: rules; history of rooms that are there begins or ends.
+void node_rooms_adopt(node *n, const adoption *a);
 void node_rooms_init(node *n, const broker_settings *broker);
 // Feeds end: what they hold is settled.
 void node_rooms_end(node *n);
@@ -41,6 +50,18 @@ void node_deliver(void *context, message *m);
 // To the workers in the mask, which may be none; a job is settled at the last one's receipt. Takes it over.
 void node_hand_over(node *n, message *m, uint64_t workers);
 void node_take_publish(node *n, publish_letter *l);
+
+// ---- the end ----
+
+// Once a turn: when all have left, the workers end.
+void node_drain_turn(node *n);
+
+// ---- reloads ----
+
+// A worker has aimed all that is its.
+void node_adopted(node *n);
+// Once a turn: frees upstreams that no worker has a call on any more.
+void node_bury_upstreams(node *n);
 
 // ---- requests for sessions ----
 

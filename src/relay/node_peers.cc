@@ -1,6 +1,7 @@
 // The node among others. Main thread.
 #include "relay/node_peers.h"
 
+#include "relay/handover.h"
 #include "relay/node_carry.h"
 #include "relay/node_impl.h"
 #include "relay/nodes.h"
@@ -132,6 +133,7 @@ static void on_order(node *n, const peers_return *to, view body) {
     int code = 400;
     if (command_parse(n->reader, body, &c, &n->scratch, &e) && c.op != command_op::publish)
         code = node_order(n, &c, &e);
+    if (code == 404 && handover_node_sibling(n)) return; // the other process hears the question, too
     peers_answer(n->peers, to, code ? code : 200, code ? view(e.text) : view());
 }
 
@@ -210,7 +212,8 @@ void node_peers_free(node *n) {
 }
 
 void node_peer(void *context, view bytes) {
-    peers_incoming(static_cast<node *>(context)->peers, bytes);
+    auto *n = static_cast<node *>(context);
+    if (!handover_node_marker(n, bytes)) peers_incoming(n->peers, bytes);
 }
 
 } // namespace belfry

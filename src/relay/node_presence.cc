@@ -2,6 +2,7 @@
 #include "relay/node_presence.h"
 
 #include "relay/broker_redis.h"
+#include "relay/handover.h"
 #include "relay/node.h"
 #include "relay/presence_redis.h"
 #include "relay/presence_worker.h"
@@ -77,7 +78,7 @@ static int64_t take_in_member(node *n, member_letter *l) {
     int64_t charge = presence_charge(l);
     conn_id_text id = conn_id_format(l->who);
     if (l->head.type == letter_type::entered)
-        presence_enter(n->presence, l->room, id, l->user, l->info);
+        presence_enter(n->presence, l->room, id, l->user, l->info, l->news);
     else
         presence_exit(n->presence, l->room, id);
     delete l;
@@ -110,6 +111,7 @@ static void finish(node *n, uint64_t now_ms) {
     bool hopeless = now_ms >= n->presence_end_ms || !n->broker->ops->ready(n->broker);
     if (n->presence_left || (!presence_idle(n->presence) && !hopeless)) return;
     n->presence_left = true;
+    if (handover_node_succeeded(n)) return; // the node lives on in another process
     presence_redis_leave(n->presence);
     nodes_leave(n->others);
 }
@@ -127,7 +129,7 @@ void node_presence_turn(node *n) {
 
 bool node_presence_finished(const node *n) {
     if (!n->others) return true;
-    return n->presence_left && (nodes_has_left(n->others) || n->on->clock.monotonic_ms >= n->presence_end_ms);
+    return n->presence_left && (handover_node_succeeded(n) || nodes_has_left(n->others) || n->on->clock.monotonic_ms >= n->presence_end_ms);
 }
 
 void node_presence_up(node *n, bool missed) {

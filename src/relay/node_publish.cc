@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "proto/room_name.h"
+#include "relay/handover_out.h"
 #include "relay/node_peers.h"
 
 #include <bit>
@@ -33,6 +34,8 @@ void node_hand_over(node *n, message *m, uint64_t workers) {
         message_unref(m);
         return;
     }
+    if (m->what == message_data)
+        room_rates_add(&n->rates, m->room, m->room_hash, m->payload.size(), n->on->clock.monotonic_ms);
     if (!m->in_flight) message_set_in_flight(m);
     m->pending.store(count, std::memory_order_relaxed);
     m->references.fetch_add(count - 1, std::memory_order_relaxed);
@@ -43,6 +46,7 @@ void node_hand_over(node *n, message *m, uint64_t workers) {
 void node_deliver(void *context, message *m) {
     auto *n = static_cast<node *>(context);
     node_note_receipt(n, m);
+    if (n->leaving || n->arriving) handover_node_note(n, m);
     if (!is_room(m->room)) return node_hand_over(n, m, workers_of_special(n, m));
     const node_room *r = node_room_find(n, m->room, m->room_hash);
     if (r && r->feed) return feed_message(r->feed, m);
@@ -82,22 +86,29 @@ bool node_publish(node *n, message_parts *parts, publish_job *job) {
 struct client_wait {
     node *on;
     conn_id to;
+    bool wants_answer;
     int64_t request_id;
+    uint64_t ticket; // of handover_out_published
 };
 
 static void client_published(publish_job *job, void *context) {
     auto *wait = static_cast<client_wait *>(context);
     int code = job->failed ? 503 : 0;
+    handover_out_settled(wait->on, wait->ticket);
+    if (!wait->wants_answer) return delete wait;
     auto *a = new answer_letter{{letter_type::answer}, wait->to, wait->request_id, code, job->duplicate, job->at};
     node_send(wait->on, wait->to.worker, &a->head);
     delete wait;
 }
 
 void node_take_publish(node *n, publish_letter *l) {
-    publish_job *job =
-        l->wants_answer ? publish_job_new(client_published, new client_wait{n, l->sender, l->request_id}) : nullptr;
+    publish_job *job = nullptr;
+    if (l->wants_answer || n->leaving) {
+        uint64_t ticket = n->leaving ? handover_out_published(n) : 0;
+        job = publish_job_new(client_published, new client_wait{n, l->sender, l->wants_answer, l->request_id, ticket});
+    }
     bool sent = !n->stopping && publish(n, l->what, job, false);
-    if (!sent && !job) {
+    if (!sent && !l->wants_answer) {
         static log_limit limit;
         uint64_t held = 0;
         n->publishes_dropped++;

@@ -3,7 +3,10 @@
 
 #include "base/error.h"
 #include "proto/room_name.h"
+#include "relay/adoption.h"
 #include "relay/broker_memory.h"
+#include "relay/handover.h"
+#include "relay/handover_in.h"
 #include "relay/notify.h"
 
 #include <bit>
@@ -28,6 +31,10 @@ node_room *node_room_find(const node *n, view name, uint64_t hash) {
     return t ? BELFRY_CONTAINER_OF(t, node_room, node) : nullptr;
 }
 
+view node_room_name(const node *n, const node_room *r) {
+    return name_of(r, n->worker_count);
+}
+
 position node_place(const node *n, view room) {
     const node_room *r = node_room_find(n, room, hash_bytes(room));
     if (r && r->feed) return r->feed->at;
@@ -38,6 +45,7 @@ position node_place(const node *n, view room) {
 static void tell_room(node *n, uint32_t worker, letter_type type, const node_room *r) {
     auto *l = new room_letter{{type}, r->serials[worker], std::string(name_of(r, n->worker_count))};
     if (r->feed) l->at = r->feed->at;
+    l->ordinal = r->ordinal;
     node_send(n, worker, &l->head);
 }
 
@@ -71,7 +79,7 @@ void node_want(node *n, const room_letter *l) {
     node_room *r = node_room_find(n, l->room, hash);
     bool fresh = !r;
     if (fresh) r = room_new(n, l->room, hash);
-    if (fresh && n->tells_occupancy) occupancy_occupied(&n->occupancy, l->room);
+    if (fresh && n->tells_occupancy && !handover_node_shares(n, l->room)) occupancy_occupied(&n->occupancy, l->room);
     r->wanted |= uint64_t{1} << l->head.worker;
     r->told &= ~(uint64_t{1} << l->head.worker);
     r->serials[l->head.worker] = l->serial;
@@ -81,17 +89,43 @@ void node_want(node *n, const room_letter *l) {
         n->broker->ops->subscribe(n->broker, l->room);
 }
 
+static void room_end(node *n, node_room *r) {
+    view name = name_of(r, n->worker_count);
+    if (n->tells_occupancy && !handover_node_shares(n, name))
+        occupancy_vacated(&n->occupancy, name, n->on->clock.monotonic_ms);
+    n->broker->ops->unsubscribe(n->broker, name);
+    table_remove(&n->rooms, &r->node);
+    feed_end(n, r);
+    free(r);
+}
+
 void node_drop(node *n, const room_letter *l) {
     node_room *r = node_room_find(n, l->room, hash_bytes(l->room));
     if (!r || r->serials[l->head.worker] != l->serial) return;
     r->wanted &= ~(uint64_t{1} << l->head.worker);
     r->told &= r->wanted;
-    if (r->wanted) return;
-    if (n->tells_occupancy) occupancy_vacated(&n->occupancy, l->room, n->on->clock.monotonic_ms);
-    n->broker->ops->unsubscribe(n->broker, l->room);
-    table_remove(&n->rooms, &r->node);
-    feed_end(n, r);
-    free(r);
+    if (!r->wanted && !r->held) room_end(n, r);
+}
+
+void node_hold(node *n, view name) {
+    uint64_t hash = hash_bytes(name);
+    node_room *r = node_room_find(n, name, hash);
+    bool fresh = !r;
+    if (fresh) r = room_new(n, name, hash);
+    r->held = true;
+    if (fresh) n->broker->ops->subscribe(n->broker, name);
+}
+
+void node_release(node *n, view name) {
+    node_room *r = node_room_find(n, name, hash_bytes(name));
+    if (!r) return;
+    r->held = false;
+    if (!r->wanted) room_end(n, r);
+}
+
+void node_tell_counted(node *n, const node_room *r) {
+    for (uint64_t left = r->told; left; left &= left - 1)
+        tell_room(n, static_cast<uint32_t>(std::countr_zero(left)), letter_type::counted, r);
 }
 
 // Worker 0 tells the backends.
@@ -104,7 +138,7 @@ static void tell_occupancy(void *context, bool occupied, view room) {
 static bool wants_occupancy(const relay_settings *settings) {
     constexpr uint32_t bits = 1u << notify_occupied | 1u << notify_vacated;
     for (const route &r : settings->routes)
-        if (r.notify_bits & bits) return true;
+        if (!r.retired && (r.notify_bits & bits)) return true;
     return false;
 }
 
@@ -148,6 +182,7 @@ static void check_unknown(table_node *t, void *) {
 void node_up(void *context, bool missed) {
     auto *n = static_cast<node *>(context);
     node_presence_up(n, missed);
+    if (missed) handover_node_missed(n);
     table_each(&n->rooms, missed ? check_missed : check_unknown, nullptr);
     for (uint32_t w = 0; missed && w < n->worker_count; w++)
         node_send(n, w, new letter{letter_type::gap});
@@ -188,10 +223,13 @@ static void feed_discards(void *context, message *m) {
     node_hand_over(static_cast<node *>(context), m, 0);
 }
 
+// Who was told before, when the room kept no history, learns its place by a gap.
 static void feed_lives(void *context, feed *f) {
+    auto *n = static_cast<node *>(context);
     auto *r = static_cast<node_room *>(f->owner);
     r->active = true;
-    tell_active(static_cast<node *>(context), r);
+    if (r->told) tell_gap(n, r);
+    tell_active(n, r);
 }
 
 static void feed_gaps(void *context, feed *f) {
@@ -205,6 +243,7 @@ static void feed_answers(void *context, feed *f, const feed_ask *ask, const feed
     l->replay.assign(a->replay, a->replay + a->count);
     for (message *m : l->replay)
         message_ref(m);
+    if (ask->ordinal && n->arriving) handover_in_kept(n, f->room, ask->ordinal, &l->replay);
     node_send(n, ask->from.worker, &l->head);
     node_discharge(n, ask->from.worker, letter_charge);
 }
@@ -212,11 +251,69 @@ static void feed_answers(void *context, feed *f, const feed_ask *ask, const feed
 static const feed_host host = {feed_reads, feed_renews, feed_hands_over, feed_discards,
                                feed_lives, feed_gaps,   feed_answers};
 
+static void refuse_ask(node *n, const join_ask_letter *l) {
+    auto *answer = new join_answer_letter{{letter_type::join_answer}, l->from, l->number, l->room, false, {}, {}};
+    node_send(n, l->from.worker, &answer->head);
+    node_discharge(n, l->head.worker, letter_charge);
+}
+
 void node_join_ask(node *n, const join_ask_letter *l) {
     const node_room *r = node_room_find(n, l->room, hash_bytes(l->room));
-    if (!r || !r->feed) return node_discharge(n, l->head.worker, letter_charge); // it has left again
-    feed_ask ask = {l->from, l->number, l->room_for, l->since};
+    if (!r) return node_discharge(n, l->head.worker, letter_charge); // it has left again
+    if (!r->feed) return refuse_ask(n, l);                           // it was asked just before a reload
+    feed_ask ask = {l->from, l->number, l->room_for, l->since, 0, l->ordinal};
     feed_ask_since(r->feed, &ask);
+}
+
+// ---------------------------------------------------------------- reloads
+
+// The broker delivers the room (or is about to): the feed begins with a read of where its history is, and holds what
+// comes meanwhile.
+static void begin_history(node *n, node_room *r) {
+    r->feed = feed_new(&n->feeds, name_of(r, n->worker_count), static_cast<uint32_t>(r->rule->history), r);
+    if (!r->active) return;
+    r->active = false;
+    feed_subscribed(r->feed, n->broker->ops->ready(n->broker));
+}
+
+static void end_history(node *n, node_room *r) {
+    const bool subscribed = r->feed->subscribed;
+    feed_settle(r->feed);
+    feed_free(r->feed);
+    r->feed = nullptr;
+    r->active = subscribed;
+    tell_gap(n, r); // its messages have no place any more
+    if (r->active) tell_active(n, r);
+}
+
+struct rooms_adoption {
+    node *on;          // borrowed
+    const adoption *a; // borrowed
+};
+
+static void adopt_room(table_node *t, void *context) {
+    const auto *how = static_cast<const rooms_adoption *>(context);
+    node_room *r = BELFRY_CONTAINER_OF(t, node_room, node);
+    r->rule = adoption_rule(how->a, r->rule, name_of(r, how->on->worker_count));
+    const bool keeps = r->rule && r->rule->history;
+    if (keeps && r->feed)
+        r->feed->limit = static_cast<uint32_t>(r->rule->history);
+    else if (keeps)
+        begin_history(how->on, r);
+    else if (r->feed)
+        end_history(how->on, r);
+}
+
+void node_rooms_adopt(node *n, const adoption *a) {
+    const bool told = n->tells_occupancy;
+    n->tells_occupancy = wants_occupancy(n->settings);
+    if (told && !n->tells_occupancy) { // nobody is to hear of what is held back
+        occupancy_destroy(&n->occupancy);
+        occupancy_init(&n->occupancy, tell_occupancy, n);
+    }
+    handover_node_missed(n); // what is numbered may change
+    rooms_adoption how = {n, a};
+    table_each(&n->rooms, adopt_room, &how);
 }
 
 // ---------------------------------------------------------------- life

@@ -7,18 +7,20 @@
 #include "relay/conn.h"
 #include "relay/hook_post.h"
 
+#include <algorithm>
 #include <deque>
 #include <string>
+#include <vector>
 
 namespace belfry {
 
-static constexpr uint64_t retry_first_ms = 500, retry_last_ms = 30000;
+static constexpr uint64_t retry_first_ms = 500, retry_last_ms = 30000, retry_hurried_ms = 1000;
 static constexpr size_t event_cost = 64; // bytes of memory beside an event's text
 
 // What one route is still to be told by this worker.
 struct spool {
     notifier *of;                   // borrowed
-    const struct route *way;        // borrowed
+    const struct route *way;        // borrowed, in the settings
     std::deque<std::string> events; // as JSON, the oldest first; the first `batch` are under way
     size_t bytes, batch;
     uint64_t retry_ms; // the next pause between two tries; 0: the last one went well
@@ -28,10 +30,10 @@ struct spool {
 };
 
 struct notifier {
-    shard *on;     // borrowed
-    spool *spools; // owned array: of the routes that want anything
-    size_t count;
-    bool closing; // one last try each
+    shard *on;                   // borrowed
+    std::vector<spool *> spools; // owned: of the routes that want anything
+    bool hurried;                // nobody is left who could cause more
+    bool closing;                // one last try each
     uint64_t next_id;
     char prefix[24]; // of ids: unlike any other worker's, of any life
     notify_counters counters;
@@ -93,7 +95,7 @@ static void send(spool *s) {
     s->batch = s->events.size() < notify_batch_max ? s->events.size() : notify_batch_max;
     s->asking = true;
     s->post = {};
-    hook_post_init(&s->post, on, s->way, done);
+    hook_post_init(&s->post, on, done);
     hook_write_notify_begin(&s->post.body);
     for (size_t i = 0; i < s->batch; i++) {
         if (i) buffer_append_char(&s->post.body, ',');
@@ -101,7 +103,7 @@ static void send(spool *s) {
     }
     hook_write_notify_end(&s->post.body);
     on->count.edge.hook_calls++;
-    hook_post_start(&s->post, nullptr, true);
+    hook_post_start(&s->post, s->way, nullptr, true);
 }
 
 static void timed(deadline *d) {
@@ -111,7 +113,7 @@ static void timed(deadline *d) {
 
 static void go_on(spool *s) {
     if (s->events.empty()) return;
-    if (s->of->closing || s->events.size() >= notify_batch_max)
+    if (s->of->hurried || s->events.size() >= notify_batch_max)
         send(s);
     else
         wait(s, notify_delay_ms);
@@ -156,7 +158,8 @@ static void failed(spool *s, int status, const char *why) {
     }
     n->counters.retried++;
     s->retry_ms = s->retry_ms ? s->retry_ms * 2 : retry_first_ms;
-    if (s->retry_ms > retry_last_ms) s->retry_ms = retry_last_ms;
+    const uint64_t most = n->hurried ? retry_hurried_ms : retry_last_ms;
+    if (s->retry_ms > most) s->retry_ms = most;
     bound(s);
     wait(s, s->retry_ms);
 }
@@ -165,7 +168,8 @@ static void done(hook_post *p, int status, const char *why) {
     spool *s = BELFRY_CONTAINER_OF(p, spool, post);
     shard *on = s->of->on;
     s->asking = false;
-    on->count.edge.hook_ms += on->loop->clock.monotonic_ms - p->started_ms;
+    histogram_add(&on->count.hook_times[static_cast<size_t>(hook_event::notify)],
+                  clock_monotonic_ns() - p->started_ns);
     if (status < 200 || status > 299) {
         failed(s, status, why);
     } else {
@@ -195,7 +199,7 @@ static void add(spool *s, hook_notification *e) {
     buffer_free(&out);
     bound(s);
     if (s->asking || s->retry_ms) return;
-    if (n->closing || s->events.size() >= notify_batch_max)
+    if (n->hurried || s->events.size() >= notify_batch_max)
         send(s);
     else if (!timer_armed(&s->wait.timer))
         wait(s, notify_delay_ms);
@@ -215,8 +219,8 @@ void notify_event(const conn *c, notify_type type, view room, int code) {
     e.user = client_user(c);
     e.room = room;
     e.code = code;
-    for (size_t i = 0; i < n->count; i++)
-        if (n->spools[i].way == c->route) add(&n->spools[i], &e);
+    for (spool *s : n->spools)
+        if (s->way == c->route) add(s, &e);
 }
 
 void notify_room(shard *s, notify_type type, view room) {
@@ -224,11 +228,24 @@ void notify_room(shard *s, notify_type type, view room) {
     hook_notification e = {};
     e.type = notify_type_name(type);
     e.room = room;
-    for (size_t i = 0; i < n->count; i++)
-        if (wanted(n->spools[i].way, type)) add(&n->spools[i], &e);
+    for (spool *p : n->spools)
+        if (!p->way->retired && wanted(p->way, type)) add(p, &e);
 }
 
 // ---------------------------------------------------------------- life
+
+// For each route that wants something and has none.
+static void add_spools(notifier *n) {
+    for (const struct route &r : n->on->settings->routes) {
+        const auto told = [&r](const spool *s) { return s->way == &r; };
+        if (!r.notify_bits || std::any_of(n->spools.begin(), n->spools.end(), told)) continue;
+        auto *s = new spool{};
+        s->of = n;
+        s->way = &r;
+        deadline_init(&s->wait, timed);
+        n->spools.push_back(s);
+    }
+}
 
 notifier *notifier_new(shard *s) {
     auto *n = new notifier{};
@@ -239,41 +256,58 @@ notifier *notifier_new(shard *s) {
     n->prefix[1] = '_';
     size_t size = 2 + base64url_encode(view(random, sizeof random), n->prefix + 2);
     n->prefix[size] = '.';
-    size_t routes = 0;
-    for (const struct route &r : s->settings->routes)
-        if (r.notify_bits) routes++;
-    n->spools = new spool[routes]{};
-    for (const struct route &r : s->settings->routes) {
-        if (!r.notify_bits) continue;
-        spool *p = &n->spools[n->count++];
-        p->of = n;
-        p->way = &r;
-        deadline_init(&p->wait, timed);
-    }
+    add_spools(n);
     return n;
+}
+
+static void spool_free(spool *s) {
+    hook_post_cancel(&s->post);
+    wheel_cancel(&s->of->on->deadlines, &s->wait.timer);
+    drop_all(s);
+    delete s;
+}
+
+// A route that wants nothing any more is still told what happened before. One that is gone, or has lost its hook, can't
+// be: that is dropped, and counted.
+void notifier_adopt(notifier *n, const struct route *old, const struct route *const *images) {
+    std::erase_if(n->spools, [old, images](spool *s) {
+        const struct route *now = images[s->way - old];
+        const bool deaf = !now || now->hook.empty() || now->upstream_index < 0;
+        if (deaf)
+            spool_free(s); // its log line names the old route
+        else
+            s->way = now;
+        return deaf;
+    });
+    add_spools(n);
+}
+
+static void send_all(notifier *n) {
+    for (spool *s : n->spools)
+        if (!s->asking && !s->events.empty()) send(s);
+}
+
+void notifier_hurry(notifier *n) {
+    if (n->hurried) return;
+    n->hurried = true;
+    send_all(n);
 }
 
 void notifier_close(notifier *n) {
     if (n->closing) return;
-    n->closing = true;
-    for (size_t i = 0; i < n->count; i++)
-        if (!n->spools[i].asking && !n->spools[i].events.empty()) send(&n->spools[i]);
+    n->hurried = n->closing = true;
+    send_all(n);
 }
 
 bool notifier_idle(const notifier *n) {
-    for (size_t i = 0; i < n->count; i++)
-        if (n->spools[i].asking || !n->spools[i].events.empty()) return false;
+    for (const spool *s : n->spools)
+        if (s->asking || !s->events.empty()) return false;
     return true;
 }
 
 void notifier_free(notifier *n) {
-    for (size_t i = 0; i < n->count; i++) {
-        spool *s = &n->spools[i];
-        hook_post_cancel(&s->post);
-        wheel_cancel(&n->on->deadlines, &s->wait.timer);
-        drop_all(s);
-    }
-    delete[] n->spools;
+    for (spool *s : n->spools)
+        spool_free(s);
     delete n;
 }
 

@@ -37,7 +37,11 @@ void notify_room(shard *s, notify_type type, view room); // occupied, vacated: t
 
 struct notifier; // shard::notifier
 notifier *notifier_new(shard *s);
-// The worker ends: what is spooled goes out now, each batch gets one last try. Once; what comes later is sent at once.
+// A reload: the shard's settings are the new ones, `images` has what became of each route behind `old`; null: gone.
+void notifier_adopt(notifier *n, const struct route *old, const struct route *const *images);
+// All clients have gone: nothing waits for company any more, and what has failed is tried again each second.
+void notifier_hurry(notifier *n);
+// The time is up: what is spooled goes out now, each batch gets one last try. Once; what comes later is sent at once.
 void notifier_close(notifier *n);
 bool notifier_idle(const notifier *n); // nothing spooled, nothing under way
 // What is left is dropped, logged and counted.

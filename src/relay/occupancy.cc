@@ -62,6 +62,11 @@ void occupancy_vacated(occupancy *o, view room, uint64_t now_ms) {
     list_push_back(&o->order, &h->place);
 }
 
+void occupancy_each_held(const occupancy *o, void (*visit)(view room, void *context), void *context) {
+    for (const link *at = o->order.next; at != &o->order; at = at->next)
+        visit(BELFRY_CONTAINER_OF(const_cast<link *>(at), held_room, place)->name, context);
+}
+
 void occupancy_turn(occupancy *o, uint64_t now_ms) {
     for (held_room *h = oldest(o); h && h->due_ms <= now_ms; h = oldest(o))
         tell_oldest(o);

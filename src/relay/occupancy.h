@@ -23,6 +23,8 @@ void occupancy_destroy(occupancy *o);
 // The room's first member came; its last one left. Belfry's own rooms (@...) are no news.
 void occupancy_occupied(occupancy *o, view room);
 void occupancy_vacated(occupancy *o, view room, uint64_t now_ms);
+// The rooms that are held back.
+void occupancy_each_held(const occupancy *o, void (*visit)(view room, void *context), void *context);
 // Tells what was held back long enough. Once a turn.
 void occupancy_turn(occupancy *o, uint64_t now_ms);
 

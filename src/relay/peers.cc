@@ -85,6 +85,7 @@ peers *peers_new(broker *over, json_reader *reader,
     p->reader = reader;
     p->ask = ask;
     p->context = context;
+    p->next = node_count_base();
     table_init(&p->questions);
     for (link &l : p->order)
         list_init(&l);

@@ -5,6 +5,7 @@
 #include "proto/cursor.h"
 #include "proto/utf8.h"
 #include "relay/client.h"
+#include "relay/conn_record.h"
 #include "relay/session.h"
 #include "relay/transport.h"
 
@@ -115,6 +116,10 @@ static void give(conn *c, size_t index) {
     uint8_t opcode = binary ? ws_binary : ws_text;
     p->posts[index].given = p->reading = true;
     c->on->count.messages_in++;
+    if (c->record) {
+        c->record->messages_in++;
+        c->record->bytes_in += body->size;
+    }
     c->spoke_ms = now_of(c);
     c->session->message(c, opcode, body->data, body->size); // padded, and nobody else's
     frame_unref(body);

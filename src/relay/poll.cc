@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "proto/cursor.h"
 #include "proto/json.h"
+#include "relay/access.h"
 #include "relay/carrying.h"
 #include "relay/notify.h"
 #include "relay/room.h"
@@ -109,6 +110,7 @@ static void deadline(conn *c) {
     if (c->plain->asked || left(now, c->plain->asked_ms, r->poll_timeout)) return arm(c);
     c->close_code = 1006;
     counters_close(&c->on->count, 1006);
+    conn_record_closing(c, conn_closer::network, "no poll within poll_timeout");
     conn_abort(c);
 }
 
@@ -164,6 +166,7 @@ static void close(conn *c, uint16_t code, view reason) {
     plain_session *p = c->plain;
     if (c->closed || c->close_sent || c->phase != &poll_phase) return;
     bool again = code < 4400 || code == 4408 || code == 4413 || code >= 4502;
+    conn_record_closing(c, conn_closer::server, reason);
     if (!c->close_code) {
         c->close_code = code;
         counters_close(&c->on->count, code);
@@ -202,10 +205,17 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
-const conn_phase poll_phase = {"poll", bytes, eof, deadline, closed, nullptr, &transport, flushing, plain_session_run};
+static void retuned(conn *c) {
+    conn_slow_retuned(c);
+    if (!c->close_sent) conn_set_deadline(c, transport_retune_ms(c));
+}
+
+const conn_phase poll_phase = {"poll",     bytes,    eof,               deadline, closed, nullptr,
+                               &transport, flushing, plain_session_run, retuned};
 
 void poll_open(conn *c) {
     plain_session *p = c->plain;
+    access_begin(c->exchange, "poll");
     conn *carrier = conn_detach(c, &carrying_phase);
     exchange *x = c->exchange;
     c->exchange = nullptr;

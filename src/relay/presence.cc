@@ -52,7 +52,7 @@ static void make_dirty(presence *p, presence_room *r) {
 
 void presence_release(presence *p, presence_room *r) {
     if (!list_empty(&r->entries) || r->busy || r->reading || !r->waiters.empty()) return;
-    if (r->known && !p->stopping) return make_dirty(p, r); // the store is to forget it first
+    if (r->known && !p->stopping && !p->shared) return make_dirty(p, r); // the store is to forget it first
     if (r->page.members && p->now_ms < r->read_ms + presence_page_ms && !r->page_stale) {
         if (list_empty(&r->asking)) list_push_back(&p->asking, &r->asking); // who asks next gets it
         return;
@@ -155,11 +155,12 @@ static presence_entry *first_held(const presence *p) {
 
 // ---------------------------------------------------------------- what workers say
 
-void presence_enter(presence *p, view room, view conn, view user, view info) {
+void presence_enter(presence *p, view room, view conn, view user, view info, bool news) {
     presence_room *r = presence_room_of(p, room);
     presence_entry *e = find_entry(p, r, conn);
     if (!e) {
         e = new_entry(p, r, conn, user, info);
+        e->told = !news;
         r->own++;
         return set_wanted(p, e, presence_listed);
     }
@@ -186,6 +187,26 @@ void presence_exit(presence *p, view room, view conn) {
     list_push_back(&p->held, &e->held);
     p->held_count++;
     set_wanted(p, e, presence_held);
+}
+
+void presence_moved(presence *p, view room, view conn) {
+    presence_room *r = find_room(p, room);
+    presence_entry *e = r ? find_entry(p, r, conn) : nullptr;
+    if (!e || e->foreign) return;
+    unhold(p, e);
+    if (e->wanted == presence_listed) {
+        r->listed--;
+        p->count.members--;
+    }
+    e->wanted = presence_nowhere;
+    e->moved = true;
+    if (e->busy || e->queued) return; // whoever has it frees it
+    free_entry(p, e);
+    presence_release(p, r);
+}
+
+void presence_share(presence *p, bool shared) {
+    p->shared = shared;
 }
 
 void presence_found(presence *p, view room, view conn, view user, view info, bool held, bool lost) {
@@ -233,7 +254,7 @@ static void announce(presence *p, const presence_entry *e, bool join) {
 
 // False where there is nothing to do for it, then it may be gone.
 static bool worth_writing(presence *p, presence_entry *e) {
-    if (e->wanted == presence_nowhere && e->stored == presence_nowhere) {
+    if (e->moved || (e->wanted == presence_nowhere && e->stored == presence_nowhere)) {
         free_entry(p, e);
         return false;
     }
@@ -272,7 +293,7 @@ static void write_room(presence *p, presence_room *r) {
         return;
     }
     if (!r->queue.empty()) return make_dirty(p, r);
-    if (list_empty(&r->entries) && r->known && !p->stopping) return know(p, r, false);
+    if (list_empty(&r->entries) && r->known && !p->stopping && !p->shared) return know(p, r, false);
     presence_release(p, r);
 }
 
@@ -305,6 +326,7 @@ static void write_dirty(presence *p) {
 }
 
 static void done(presence *p, presence_entry *e, bool crossed) {
+    if (e->moved) return free_entry(p, e);
     e->stored = e->sent;
     if (e->sent == presence_listed) {
         if (crossed && !e->told) announce(p, e, true);
@@ -320,6 +342,7 @@ static void done(presence *p, presence_entry *e, bool crossed) {
 }
 
 static void failed(presence *p, presence_entry *e) {
+    if (e->moved) return free_entry(p, e);
     e->stored = presence_unknown;
     e->stale = true;
     queue(p, e);
@@ -392,7 +415,7 @@ void presence_resync(presence *p, bool taken_for_lost) {
         },
         p);
     if (taken_for_lost) table_each(&p->entries, tell_again, nullptr);
-    if (p->store->ops->resync) p->store->ops->resync(p->store);
+    if (p->store->ops->resync && !p->shared) p->store->ops->resync(p->store);
 }
 
 void presence_resync_room(presence *p, view room) {
@@ -457,6 +480,22 @@ void presence_free(presence *p) {
     slab_destroy(&p->entry_slab);
     buffer_free(&p->scratch);
     delete p;
+}
+
+static bool announced(const presence *p, view room) {
+    const room_rule *rule = room_rule_find(p->settings, room);
+    return rule && rule->announce;
+}
+
+void presence_adopt(presence *p, const relay_settings *settings) {
+    p->settings = settings;
+    table_each(
+        &p->rooms,
+        [](table_node *t, void *context) {
+            presence_room *r = BELFRY_CONTAINER_OF(t, presence_room, node);
+            r->announce = announced(static_cast<const presence *>(context), presence_room_name(r));
+        },
+        p);
 }
 
 bool presence_wanted(const presence *p, view room) {

@@ -62,11 +62,18 @@ struct presence_counters {
 void presence_free(presence *p);
 // Who waits for an answer gets none.
 void presence_settle(presence *p);
+// A reload: what is announced from here on. Workers tell who is in rooms whose presence begins or ends.
+void presence_adopt(presence *p, const relay_settings *settings);
 
 // A connection of this node is a member from here on, or it is one and its info is another now. `user`, `info`
-// (verbatim JSON) may be empty. The room's rule has presence.
-void presence_enter(presence *p, view room, view conn, view user, view info);
+// (verbatim JSON) may be empty. The room's rule has presence. `news`: the room is told, where it is announced; not of
+// who was there before the room had presence.
+void presence_enter(presence *p, view room, view conn, view user, view info, bool news = true);
 void presence_exit(presence *p, view room, view conn);
+// The connection is another process's of this node now: forgotten here, while the store keeps it.
+void presence_moved(presence *p, view room, view conn);
+// Another process of this node writes, too: what stands in the store in its name may be the other one's.
+void presence_share(presence *p, bool shared);
 
 // True where the rule of this room has presence.
 [[nodiscard]] bool presence_wanted(const presence *p, view room);

@@ -40,6 +40,7 @@ struct presence_entry {
     bool busy : 1;       // in presence_room::sent
     bool foreign : 1;    // no connection of this process: found in the store, to be taken out
     bool lost : 1;       // foreign: its node was lost
+    bool moved : 1;      // another process's now: goes without being written
 };
 
 static_assert(sizeof(presence_entry) <= 112); // with 10,000 members in memory 1.1 MB
@@ -106,6 +107,7 @@ struct presence {
     size_t held_count, waiting, foreign, room_bytes, text_bytes;
     uint32_t batches; // under way
     bool stopping;
+    bool shared; // presence_share
     bool more; // the last turn has left something that could be written at once
     buffer scratch;
     presence_counters count;
@@ -127,9 +129,10 @@ inline view presence_user(const presence_entry *e) {
 inline view presence_info(const presence_entry *e) {
     return view(e->text + e->user_size, e->info_size);
 }
-// By whom an entry is counted: empty where it counts for itself, or nobody is told.
+// By whom an entry is counted: empty where it counts for itself. Also while nobody is told, since a reload may change
+// that, and other nodes may have changed it already.
 inline view presence_counted_user(const presence_entry *e) {
-    return e->room->announce ? presence_user(e) : view();
+    return presence_user(e);
 }
 
 // What became of r->sent. `crossed` (null: it failed) has one element for each: it was the first connection of its

@@ -12,14 +12,23 @@ template <typename T> static void send(shard *s, T *l) {
     mailbox_send(&s->outbox, &l->head);
 }
 
-void presence_entered(const conn *c, const room_rule *rule, view room) {
+static void send_entered(const conn *c, const room_rule *rule, view room, bool news) {
     if (!rule || !rule->presence) return;
     view info = c->client ? view(c->client->info) : view();
     send(c->on, new member_letter{{letter_type::entered, c->on->index},
                                   conn_id_of(c),
                                   std::string(room),
                                   std::string(client_user(c)),
-                                  std::string(info)});
+                                  std::string(info),
+                                  news});
+}
+
+void presence_entered(const conn *c, const room_rule *rule, view room) {
+    send_entered(c, rule, room, true);
+}
+
+void presence_present(const conn *c, const room_rule *rule, view room) {
+    send_entered(c, rule, room, false);
 }
 
 void presence_exited(const conn *c, const room_rule *rule, view room) {
@@ -27,7 +36,8 @@ void presence_exited(const conn *c, const room_rule *rule, view room) {
     send(c->on, new member_letter{{letter_type::exited, c->on->index}, conn_id_of(c), std::string(room), {}, {}});
 }
 
-void presence_ask_members(const conn *c, view room, int64_t request_id) {
+void presence_ask_members(conn *c, view room, int64_t request_id) {
+    if (c->asking < UINT8_MAX) c->asking++;
     send(c->on,
          new members_letter{
              {letter_type::members, c->on->index}, conn_id_of(c), request_id, std::string(room), nullptr, 0, false});

@@ -5,10 +5,12 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "proto/http1_forward.h"
+#include "relay/access.h"
 #include "relay/proxy_answer.h"
 #include "relay/proxy_body.h"
 #include "relay/proxy_clock.h"
 #include "relay/tunnel.h"
+#include "relay/upstream_pool.h"
 
 namespace belfry {
 
@@ -51,37 +53,27 @@ static bool idempotent(view method) {
 
 // ---------------------------------------------------------------- the head for the backend
 
-// What marks a request on its way: passed where the client sends it and it is well-formed, else made here.
-struct request_marks {
-    char made[http1_traceparent_size];
-    view id, traceparent;
-};
-
-static void find_marks(const http1_request *q, request_marks *m) {
-    const http1_field *id = http1_find(q, "X-Request-Id", nullptr);
+// The client's trace goes on where it is well-formed, else one begins here.
+static view find_trace(const http1_request *q, char made[http1_traceparent_size]) {
     const http1_field *trace = http1_find(q, "traceparent", nullptr);
-    if (id && http1_request_id_valid(id->value)) m->id = id->value;
-    if (trace && http1_traceparent_valid(trace->value)) m->traceparent = trace->value;
-    if (!m->id.empty() && !m->traceparent.empty()) return;
+    if (trace && http1_traceparent_valid(trace->value)) return trace->value;
     uint8_t random[http1_traceparent_random]; // no secrets: nothing is decided by them
     random_fill(random, sizeof random);
-    http1_traceparent_make(random, m->made);
-    if (m->traceparent.empty()) m->traceparent = view(m->made, sizeof m->made);
-    if (m->id.empty()) m->id = view(m->made + 3, 32);
+    http1_traceparent_make(random, made);
+    return view(made, http1_traceparent_size);
 }
 
 static void write_head(const proxying *p, buffer *out) {
-    const exchange *x = p->x;
+    exchange *x = p->x;
     const http1_request *q = &x->request;
-    request_marks marks = {};
-    find_marks(q, &marks);
+    char made[http1_traceparent_size];
     ip_text peer = ip_format(&p->on->peer);
     forward_request_options o = {};
     o.host = q->authority.empty() ? view(p->on->route->upstream) : q->authority; // HTTP/1.0 has no Host
     o.scheme = exchange_scheme(x);
     o.client_host = ip_is_none(&p->on->peer) ? view() : view(peer);
-    o.request_id = marks.id;
-    o.traceparent = marks.traceparent;
+    o.request_id = exchange_request_id(x);
+    o.traceparent = find_trace(q, made);
     o.trusted = x->trusted;
     o.upgrade_websocket = x->kind == BELFRY_TUNNEL;
     o.body = p->body;
@@ -112,6 +104,7 @@ static proxying *of(upstream_call *call) {
 static void on_ready(upstream_call *call) {
     proxying *p = of(call);
     conn *c = p->on;
+    access_upstream(p->x, call->server->shared->settings->text);
     if (!p->kept_all) return proxying_refuse(p, 502, refuse_backend, "the backend was lost with half of the request");
     buffer *out = &c->on->scratch;
     buffer_clear(out);
@@ -175,6 +168,14 @@ static void eof(conn *c, const char *) {
     conn_abort(c);
 }
 
+static void log_stalled(const conn *c, const char *why) {
+    static log_limit limit;
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_info("proxy: %s on %s: %s (%llu more not shown)", conn_peer_text(c).text, c->route->path.c_str(), why,
+                 static_cast<unsigned long long>(held));
+}
+
 static void deadline(conn *c) {
     proxying *p = c->exchange->proxy;
     const char *why = "";
@@ -184,7 +185,8 @@ static void deadline(conn *c) {
     case proxy_lateness::body:
         return proxying_refuse(p, 408, refuse_timeout, why);
     case proxy_lateness::answer:
-        log_info("proxy: %s: %s", conn_peer_text(c).text, why);
+        c->exchange->cut_why = why;
+        log_stalled(c, why);
         return proxying_reset(c);
     }
 }
@@ -220,6 +222,7 @@ void proxy_start(exchange *x) {
 void proxy_cancel(exchange *x) {
     proxying *p = x->proxy;
     if (!p->head_out) x->on->on->count.edge.answers[0]++;
+    x->sent = p->out_bytes;
     x->proxy = nullptr;
     proxying_free(p);
 }

@@ -2,6 +2,7 @@
 #include "relay/proxy_answer.h"
 
 #include "proto/http1_forward.h"
+#include "relay/access.h"
 #include "relay/proxy_body.h"
 #include "relay/proxy_clock.h"
 
@@ -57,7 +58,7 @@ void proxy_answer_head(proxying *p, const http1_response *r) {
     // Behind an answer to half a request comes the rest of it, and behind a refused Upgrade what was meant for a
     // tunnel: neither is to be taken for the next request.
     p->keep_alive = q->keep_alive && p->in_done && p->x->kind != BELFRY_TUNNEL &&
-                    p->answer != http1_body_kind::until_close && !c->on->draining;
+                    p->answer != http1_body_kind::until_close && !conn_leaving(c);
     c->on->count.edge.answers[r->status / 100]++;
     p->publish = publish_field_new(c, r, from != http1_body_kind::none);
     if (p->in_done) p->hold = hold_field_new(p->x, r);
@@ -65,6 +66,7 @@ void proxy_answer_head(proxying *p, const http1_response *r) {
     buffer_clear(&c->on->scratch);
     write_head(p, r, &c->on->scratch);
     p->head_out = true;
+    p->x->status = static_cast<uint16_t>(r->status);
     send_scratch(p);
 }
 
@@ -90,6 +92,7 @@ void proxy_answer_body(proxying *p, view data) {
 static void hand_back(proxying *p) {
     exchange *x = p->x;
     bool keep_alive = p->keep_alive;
+    access_answered(x, x->status, p->out_bytes);
     x->proxy = nullptr;
     proxying_free(p);
     x->events->answered(x, keep_alive);
@@ -116,7 +119,7 @@ void proxy_answer_end(proxying *p, view trailers) {
     }
     if (p->publish) publish_field_end(c, p->publish);
     // A connection that ends behind this answer gives its reader linger_flush_ms, whatever is left to be read.
-    const bool stays = p->keep_alive && !c->eof_seen && !c->on->draining;
+    const bool stays = p->keep_alive && !c->eof_seen && !conn_leaving(c);
     if (conn_queued(c) <= (stays ? proxy_left_over : 0)) return hand_back(p);
     p->finishing = true;
     proxy_clock_answer(p);

@@ -2,6 +2,7 @@
 #include "relay/proxying.h"
 
 #include "base/log.h"
+#include "relay/conn_record.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -22,6 +23,7 @@ static void break_off(conn *c, refuse_reason reason, view why) {
     static log_limit limit;
     uint64_t held = 0;
     c->on->count.refused[reason]++;
+    c->exchange->cut_why = "the backend's answer broke off";
     if (log_limit_pass(&limit, &held))
         log_warn("proxy: an answer to %s on %s was broken off: %.*s (%llu more not shown)", conn_peer_text(c).text,
                  c->route->path.c_str(), static_cast<int>(why.size()), why.data(),
@@ -84,6 +86,7 @@ bool proxying_to_client(conn *c, const view *pieces, int count) {
     if (!c->outq.count && !c->blocked && !c->shut) {
         stream_result result = stream_write(&c->stream, iov, n, &written);
         c->on->count.bytes_out += written;
+        if (c->record) c->record->bytes_out += written;
         if (result == stream_result::eof || result == stream_result::failed) return false;
     }
     return written == total || conn_send(c, copy_rest(iov, n, written, total));

@@ -3,9 +3,11 @@
 
 #include "proto/json.h"
 #include "proto/room_name.h"
+#include "relay/census.h"
 #include "relay/client.h"
 #include "relay/conn.h"
 #include "relay/notify.h"
+#include "relay/poll.h"
 #include "relay/room.h"
 #include "relay/session.h"
 #include "relay/transport.h"
@@ -93,6 +95,35 @@ static void answer_connections(shard *s, const query *q, query_part *part) {
     }
 }
 
+// A poll's queue waits for the next request by nature: only what was dropped of it makes it slow.
+static bool is_slow(const conn *c) {
+    if (c->closed || c->phase == &poll_phase) return !c->closed && c->slow;
+    return c->slow || (c->blocked && c->outq.count);
+}
+
+static void answer_members(shard *s, view names, query_part *part) {
+    while (!names.empty()) {
+        view name = names.substr(0, names.find('\n'));
+        names.remove_prefix(std::min(names.size(), name.size() + 1));
+        const room *r = room_find(s, name, hash_bytes(name));
+        buffer_printf(&part->out, "%u\n", r ? r->count : 0);
+    }
+}
+
+static void answer_top(shard *s, const query *q, query_part *part) {
+    answer_members(s, q->room, part);
+    std::vector<const conn *> slow;
+    for (uint32_t slot = 0; slot < s->slot_count; slot++)
+        if (s->conns[slot] && is_slow(s->conns[slot])) slow.push_back(s->conns[slot]);
+    size_t limit = std::min<size_t>(slow.size(), q->limit);
+    std::partial_sort(slow.begin(), slow.begin() + static_cast<ptrdiff_t>(limit), slow.end(),
+                      [](const conn *a, const conn *b) { return a->outq.bytes > b->outq.bytes; });
+    for (size_t i = 0; i < limit; i++) {
+        buffer_printf(&part->out, "%u\t", slow[i]->outq.bytes);
+        write_connection(slow[i], &part->out);
+    }
+}
+
 static void answer_status(shard *s, query_part *part, uint64_t accept_exhausted) {
     shard_status st = {};
     st.count = s->count;
@@ -107,7 +138,13 @@ static void answer_status(shard *s, query_part *part, uint64_t accept_exhausted)
     st.table_bytes = table_bytes(&s->rooms) + s->slot_capacity * (sizeof(conn *) + sizeof(uint32_t));
     st.writes = s->loop->writes;
     st.accept_exhausted = accept_exhausted;
+    st.lag = s->loop->lag;
+    st.lag_peak_ns = loop_lag_peak(s->loop);
+    buffer lines = {};
+    census_take(s, &st, &lines);
     buffer_append(&part->out, view(reinterpret_cast<const char *>(&st), sizeof st));
+    buffer_append(&part->out, buffer_view(&lines));
+    buffer_free(&lines);
 }
 
 void query_answer(shard *s, query *q, uint64_t accept_exhausted) {
@@ -121,6 +158,9 @@ void query_answer(shard *s, query *q, uint64_t accept_exhausted) {
         break;
     case query_type::connections:
         answer_connections(s, q, part);
+        break;
+    case query_type::top:
+        answer_top(s, q, part);
         break;
     case query_type::status:
         answer_status(s, part, accept_exhausted);

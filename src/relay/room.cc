@@ -58,12 +58,7 @@ membership *room_membership(const conn *c, view name) {
     return nullptr;
 }
 
-join_result room_join(shard *s, conn *c, view name, membership **out) {
-    if ((*out = room_membership(c, name))) return join_result::already;
-    uint64_t hash = hash_bytes(name);
-    room *r = room_find(s, name, hash);
-    if (r && r->rule && r->rule->max_members && r->count + r->waiting >= r->rule->max_members) return join_result::full;
-    if (!r) r = room_new(s, name, hash);
+static membership *enter(shard *s, conn *c, room *r) {
     auto *m = new (slab_get(&s->membership_slab)) membership{};
     m->in = r;
     m->who = c;
@@ -73,7 +68,16 @@ join_result room_join(shard *s, conn *c, view name, membership **out) {
     s->membership_count++;
     list_push_back(&r->waiters, &m->waiting);
     r->waiting++;
-    *out = m;
+    return m;
+}
+
+join_result room_join(shard *s, conn *c, view name, membership **out) {
+    if ((*out = room_membership(c, name))) return join_result::already;
+    uint64_t hash = hash_bytes(name);
+    room *r = room_find(s, name, hash);
+    if (r && r->rule && r->rule->max_members && r->count + r->waiting >= r->rule->max_members) return join_result::full;
+    if (!r) r = room_new(s, name, hash);
+    *out = enter(s, c, r);
     return r->active ? join_result::joined : join_result::waiting;
 }
 
@@ -106,6 +110,10 @@ static void take_from_members(membership *m) {
 }
 
 bool room_ask_since(shard *s, membership *m, const struct position *since) {
+    return room_ask_from(s, m, since, 0);
+}
+
+bool room_ask_from(shard *s, membership *m, const struct position *since, uint64_t ordinal) {
     if (position_none(since) || !m->in->rule || !m->in->rule->history) return false;
     if (m->member) {
         take_from_members(m);
@@ -119,19 +127,16 @@ bool room_ask_since(shard *s, membership *m, const struct position *since) {
                                   m->ask,
                                   replay_room(m->who),
                                   std::string(room_name(m->in)),
-                                  *since};
+                                  *since,
+                                  ordinal};
     s->outbox_bytes.fetch_add(letter_charge, std::memory_order_relaxed);
     mailbox_send(&s->outbox, &l->head);
     return true;
 }
 
-void room_leave(shard *s, membership *m) {
+static void take_out(shard *s, membership *m) {
     room *r = m->in;
     conn *c = m->who;
-    if (membership_counts(m)) {
-        notify_event(c, notify_left, room_name(r), 0);
-        presence_exited(c, r->rule, room_name(r));
-    }
     if (m->member) {
         take_from_members(m);
     } else {
@@ -146,6 +151,14 @@ void room_leave(shard *s, membership *m) {
     s->membership_count--;
     slab_put(&s->membership_slab, m);
     drop_if_empty(s, r);
+}
+
+void room_leave(shard *s, membership *m) {
+    if (membership_counts(m)) {
+        notify_event(m->who, notify_left, room_name(m->in), 0);
+        presence_exited(m->who, m->in->rule, room_name(m->in));
+    }
+    take_out(s, m);
 }
 
 void room_info_changed(const conn *c) {
@@ -182,6 +195,20 @@ static void visit_waiters(shard *s, room *r, void (*visit)(membership *m)) {
     drop_if_empty(s, r);
 }
 
+membership *room_arrive(shard *s, conn *c, view name) {
+    uint64_t hash = hash_bytes(name);
+    room *r = room_find(s, name, hash);
+    if (room_membership(c, name)) return nullptr;
+    if (!r) r = room_new(s, name, hash);
+    membership *m = enter(s, c, r);
+    m->suspended = true; // it counts as a member for everybody but the messages
+    return m;
+}
+
+void room_forget(shard *s, membership *m) {
+    take_out(s, m);
+}
+
 // Null where it was dropped, or dropped and wanted again, meanwhile.
 static room *find_serial(shard *s, view name, uint32_t serial) {
     room *r = room_find(s, name, hash_bytes(name));
@@ -194,6 +221,10 @@ void room_active(shard *s, view name, uint32_t serial, const struct position *at
     r->active = true;
     r->at = *at;
     visit_waiters(s, r, admitted);
+}
+
+void room_counted_from(shard *s, view name, uint32_t serial, uint64_t ordinal) {
+    if (room *r = find_serial(s, name, serial)) r->ordinal = ordinal;
 }
 
 void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m)) {

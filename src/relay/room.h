@@ -44,6 +44,7 @@ struct room {
     link waiters;
     const room_rule *rule; // borrowed; null: the backend's alone
     struct position at;    // in its history: of the last message that went to the members; none: it keeps none
+    uint64_t ordinal;      // while connections move away (handover.h): 1 and the messages since the marker; 0: not counted
     uint32_t name_size;
     char name[];
 };
@@ -63,6 +64,11 @@ enum class join_result : uint8_t {
 
 // Puts the connection in. The caller has checked name, right and max_rooms.
 join_result room_join(shard *s, conn *c, view name, membership **out);
+// The same for a connection that was a member in another process: no limit keeps it out, it waits in any case, and
+// room_admit will tell nobody. It is not in the room yet.
+[[nodiscard]] membership *room_arrive(shard *s, conn *c, view name);
+// Takes it out, and nobody is told: it is a member in another process now.
+void room_forget(shard *s, membership *m);
 // Takes it out (member or waiting) and frees the membership. Drops the room after the last one.
 void room_leave(shard *s, membership *m);
 // The connection's membership of that name, or null.
@@ -84,10 +90,15 @@ inline bool membership_counts(const membership *m) {
 // answer, then, after room_admit, the live ones. A member may ask, too. False where there is nothing to ask: the room
 // keeps no history, or `since` is none.
 [[nodiscard]] bool room_ask_since(shard *s, membership *m, const struct position *since);
+// The same for a connection that has come from another process; `ordinal`: of messages without a place (handover.h).
+[[nodiscard]] bool room_ask_from(shard *s, membership *m, const struct position *since, uint64_t ordinal);
 
 // The node's answer to a want: everybody that waits comes to `admitted`, which calls room_admit when it likes (before
 // the next turn or later) or room_leave. `at`: the room's place in its history; none where it keeps none.
 void room_active(shard *s, view name, uint32_t serial, const struct position *at, void (*admitted)(membership *m));
+
+// As letter_type::counted, or with `active`.
+void room_counted_from(shard *s, view name, uint32_t serial, uint64_t ordinal);
 
 // The broker can't deliver the room now: everybody that waits comes to `refused`, which calls room_leave.
 void room_refused(shard *s, view name, uint32_t serial, void (*refused)(membership *m));

@@ -3,6 +3,8 @@
 
 #include "proto/room_name.h"
 
+#include <tuple>
+
 namespace belfry {
 
 // What is left of the path behind the prefix, in which '/'s that follow each other count as one, as in many a backend:
@@ -40,7 +42,7 @@ const route *route_find(const relay_settings *s, view path, view host, bool *oth
     *other_host = false;
     host = host_name(host);
     for (const route &r : s->routes) {
-        if (!path_covers(r.path, path)) continue;
+        if (r.retired || !path_covers(r.path, path)) continue;
         if (!r.host.empty() && !bytes_equal_nocase(r.host, host)) {
             *other_host = true;
             continue;
@@ -53,6 +55,17 @@ const route *route_find(const relay_settings *s, view path, view host, bool *oth
 
 const upstream_settings *route_upstream(const relay_settings *s, const route *r) {
     return r->upstream_index < 0 ? nullptr : &s->upstreams[static_cast<size_t>(r->upstream_index)];
+}
+
+// Everything but what is made of it (servers, tls, scopes) and `retired`.
+static auto written(const upstream_settings *u) {
+    return std::tie(u->name, u->server, u->health_check, u->health_interval, u->health_timeout, u->keepalive,
+                    u->keepalive_timeout, u->connect_timeout, u->read_timeout, u->max_inflight, u->queue,
+                    u->queue_timeout, u->slow_start, u->tls_ca, u->tls_verify, u->tls_name);
+}
+
+bool upstream_same(const upstream_settings *a, const upstream_settings *b) {
+    return written(a) == written(b);
 }
 
 void upstream_host(const upstream_settings *u, const server_settings *s, buffer *out) {

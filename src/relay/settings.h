@@ -57,6 +57,7 @@ struct upstream_settings {
     bool tls_verify;
     std::string tls_name;       // for SNI and verification; empty: the server's host
     tls_context *tls = nullptr; // counted; where a server is https://
+    bool retired = false;       // no more in the file: connections may still use it
     module_scopes scopes = {};
 };
 
@@ -98,6 +99,7 @@ struct route {
     int64_t send_queue_soft_time; // ms
     int32_t on_slow;              // slow_policy
     bool compression;             // permessage-deflate where a client offers it
+    bool retired = false;         // no more in the file: never found, its connections are asked to leave
 };
 
 // [room PATTERN]
@@ -126,6 +128,7 @@ struct listener_settings {
     int64_t handshake_timeout;      // ms: TLS and request head together
     int64_t max_handshakes;         // TLS handshakes in flight, per thread
     tls_context *context = nullptr; // counted; null: plain
+    bool retired = false;           // no more in the file: accepts nothing, its connections are asked to leave
 };
 
 // A module in the order that it is called in.
@@ -145,6 +148,8 @@ struct relay_settings {
     int64_t max_connections; // of the whole process
     int64_t compression_min; // bytes of a payload below which nobody gets it compressed
     int64_t max_message;     // bytes of one broadcast: [broker] max_message
+    rate drain_rate;         // of goodbyes, over all threads
+    int64_t drain_timeout = 60000; // ms from the first goodbye, until who is still there is dropped
 };
 
 // The route of a (normalised) path and host. Longest path prefix wins (at a '/' or ';' boundary; '/'s that follow each
@@ -153,6 +158,8 @@ struct relay_settings {
 const route *route_find(const relay_settings *s, std::string_view path, std::string_view host, bool *other_host);
 // The route's upstream, or null.
 const upstream_settings *route_upstream(const relay_settings *s, const route *r);
+// True where a worker would notice no difference: all that the file says of them is the same, certificates aside.
+bool upstream_same(const upstream_settings *a, const upstream_settings *b);
 // Appends the Host field that Belfry's own calls to the server carry: tls_name, else the server's name and port.
 void upstream_host(const upstream_settings *u, const server_settings *s, buffer *out);
 // The rule of a room's name, or null: the backend's alone.

@@ -12,18 +12,25 @@
 #include "proto/deflate.h"
 #include "proto/json.h"
 #include "relay/counters.h"
+#include "relay/fanout_marks.h"
 #include "relay/settings.h"
 
 #include <atomic>
 #include <mutex>
+#include <unordered_map>
 #include <vector>
 
 namespace belfry {
 
 struct conn;
 struct conn_phase;
+struct drain;
+struct drain_pace;
+struct handover_arrivals;
+struct handover_departures;
 struct module_resume;
 struct notifier;
+struct order_letter;
 struct slow_hooks;
 struct upstream;
 
@@ -61,16 +68,26 @@ struct shard {
     // The edge.
     slab exchange_slab;
     upstream **upstreams;                // owned, in the order of settings->upstreams
+    std::vector<upstream *> retiring;    // owned: replaced by a reload, until their last calls are over
     struct notifier *notifier;           // owned
     void **module_workers;               // owned: what modules' worker_new made, in the order of settings->modules
     std::mutex resume_lock;              // guards resumes alone; taken by host->resume, which is no data path
     std::vector<module_resume> *resumes; // owned: from other threads, carried out once a turn
     std::atomic<bool> resumes_waiting;   // there are some: without a look at the lock, which each turn would take
 
+    // An upgrade's handover (handover.h).
+    void (*carry_out)(shard *s, const order_letter *o); // an order that had to wait
+    handover_departures *departures; // owned; null unless connections move away, or have
+    handover_arrivals *arrivals;     // owned; null unless some come
+    std::unordered_map<uint64_t, uint32_t>
+        *come;        // owned: tags of who came with a slot of another process, and where in `conns` they are; or null
+    uint64_t ordinal; // as room::ordinal, of messages to @all and to @conn:
+
     // Output.
     bool
         pressed; // a queue that may still be written is half full: no more deliveries before the dirty ones are written
     conn *dirty_first, *dirty_last; // singly linked by conn::next_dirty
+    fanout_marks marks;             // messages whose last write is to come
     link doomed;                    // queue overflowed during a fan-out, closed after it
     const slow_hooks *slow;         // borrowed, static: what conn_slow.h asks of upper nouns
     json_reader *reader;            // owned
@@ -84,8 +101,12 @@ struct shard {
     uint32_t next_serial;
     uint32_t membership_count;
 
-    bool draining; // no new connections
-    bool ending;   // leave the loop
+    // The end.
+    struct drain *drain;       // owned: who is asked to leave; null: nobody
+    drain_pace *pace;          // borrowed: the node's; null: as fast as it goes
+    bool draining;             // all are asked to leave, new connections are refused
+    std::atomic<bool> drained; // they have left, and all of it was told: for the node to see
+    bool ending;               // leave the loop
 };
 
 // Above this many bytes of letters under way a worker stops reading from whoever causes them; each letter is charged

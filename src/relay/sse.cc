@@ -6,6 +6,7 @@
 #include "proto/server_json.h"
 #include "proto/sse.h"
 #include "proto/uri.h"
+#include "relay/conn_record.h"
 #include "relay/message_event.h"
 #include "relay/notify.h"
 #include "relay/room.h"
@@ -79,7 +80,8 @@ static bool flushing(conn *c) {
     p->told = now;
     buffer block = {};
     sse_write_id(&block, buffer_view(out));
-    outq_push(&c->outq, &c->on->chunk_slab, frame_copy(buffer_view(&block))); // 3 KB at most, beyond send_queue or not
+    frame *f = frame_as_no_message(frame_copy(buffer_view(&block)));
+    outq_push(&c->outq, &c->on->chunk_slab, f); // 3 KB at most, beyond send_queue or not
     buffer_free(&block);
     return true;
 }
@@ -116,6 +118,7 @@ static void say_end(conn *c, uint16_t code, view reason) {
 
 static void close(conn *c, uint16_t code, view reason) {
     if (c->closed || c->close_sent || c->phase != &sse_phase) return;
+    conn_record_closing(c, conn_closer::server, reason);
     if (!c->close_code) {
         c->close_code = code;
         counters_close(&c->on->count, code);
@@ -181,7 +184,7 @@ static void deadline(conn *c) {
         c->pinged_ms = now;
         c->on->count.pings_out++;
         // Where something waits already, that will show whether there is a reader.
-        if (!c->outq.count) send_frame(c, frame_copy(":\n\n"));
+        if (!c->outq.count) send_frame(c, frame_as_no_message(frame_copy(":\n\n")));
         if (c->closed || c->close_sent) return;
     }
     arm(c);
@@ -192,14 +195,23 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
-const conn_phase sse_phase = {"sse", bytes, eof, deadline, closed, nullptr, &transport, flushing, plain_session_run};
-
-// A reader that is gone without a word answers no comment: the kernel counts what it does not acknowledge.
+// A reader that is gone without a word answers no comment: the kernel counts what it does not acknowledge. Fails on a
+// unix socket, which has no silence.
 static void bound_silence(const conn *c) {
     int64_t most = c->route->ping_interval + c->route->pong_timeout;
     auto ms = static_cast<unsigned>(most < 3600000 ? most : 3600000);
-    if (c->route->ping_interval) setsockopt(c->stream.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+    if (!c->route->ping_interval) ms = 0; // the kernel's own bound
+    setsockopt(c->stream.fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
 }
+
+static void retuned(conn *c) {
+    conn_slow_retuned(c);
+    bound_silence(c);
+    conn_set_deadline(c, transport_retune_ms(c));
+}
+
+const conn_phase sse_phase = {"sse",      bytes,    eof,               deadline, closed, nullptr,
+                              &transport, flushing, plain_session_run, retuned};
 
 void sse_open(conn *c) {
     conn_set_phase(c, &sse_phase);
@@ -209,7 +221,7 @@ void sse_open(conn *c) {
     c->on->count.plain.events++;
     if (c->plain->held) c->on->count.plain.held++;
     buffer_free(&c->plain->first);
-    bound_silence(c); // fails on a unix socket, which has no silence
+    if (c->route->ping_interval) bound_silence(c);
     arm(c);
 }
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "proto/http1_forward.h"
 #include "proto/wsframe.h"
+#include "relay/access.h"
 
 namespace belfry {
 
@@ -88,9 +89,11 @@ static void send_close(conn *c, uint16_t code, view reason) {
 }
 
 // Ends the tunnel from our side: with a Close where one can be put in. *p is gone afterwards.
-static void end_tunnel(proxying *p, uint16_t code, view reason) {
+static void end_tunnel(proxying *p, conn_closer by, uint16_t code, view reason) {
     conn *c = p->on;
+    if (p->boundary.closed) conn_record_closing(c, conn_closer::backend, "the backend closed it");
     if (p->boundary.closed) return conn_linger(c); // the backend has said it itself
+    conn_record_closing(c, by, reason);
     static log_limit limit;
     uint64_t held = 0;
     if (log_limit_pass(&limit, &held))
@@ -102,8 +105,12 @@ static void end_tunnel(proxying *p, uint16_t code, view reason) {
     conn_linger(c);
 }
 
+bool tunnel_between(const conn *c) {
+    return c->tunnel->boundary.closed || ws_boundary_between(&c->tunnel->boundary);
+}
+
 void tunnel_stop(conn *c) {
-    end_tunnel(c->tunnel, 1012, "restarting");
+    end_tunnel(c->tunnel, conn_closer::server, 1012, "restarting");
 }
 
 static void closed(conn *c) {
@@ -128,7 +135,7 @@ static void on_body(upstream_call *call, view data) {
     bool fine = proxying_to_client(c, pieces, 2);
     ws_boundary_release(&p->boundary);
     if (!fine) return conn_abort(c);
-    if (p->boundary.why) return end_tunnel(p, 1011, p->boundary.why);
+    if (p->boundary.why) return end_tunnel(p, conn_closer::server, 1011, p->boundary.why);
     if (conn_queued(c) <= proxy_high_water || p->paused) return;
     p->paused = true;
     upstream_call_pause(&p->call);
@@ -137,7 +144,7 @@ static void on_body(upstream_call *call, view data) {
 static void on_end(upstream_call *call, view) {
     proxying *p = of(call);
     p->over = true;
-    end_tunnel(p, 1014, "the backend is gone");
+    end_tunnel(p, conn_closer::backend, 1014, "the backend is gone");
 }
 
 static void on_failed(upstream_call *call, upstream_failure, bool) {
@@ -191,7 +198,7 @@ static void deadline(conn *c) {
     uint64_t now = proxying_now(p);
     if (c->eof_seen || stream_broken(&c->stream)) return conn_abort(c);
     if (stream_broken(&p->call.link->stream)) return on_end(&p->call, view());
-    if (most && now - p->heard_ms >= most && now - c->heard_ms >= most) return end_tunnel(p, 1001, "idle");
+    if (most && now - p->heard_ms >= most && now - c->heard_ms >= most) return end_tunnel(p, conn_closer::server, 1001, "idle");
     arm(p);
 }
 
@@ -208,6 +215,7 @@ void tunnel_open(proxying *p, const http1_response *r) {
     p->call.ops = &tunnel_ops;
     p->x = nullptr;
     x->proxy = nullptr;
+    access_begin(x, "tunnel");
     c->tunnel = p;
     c->peer = x->client;
     exchange_free(x);

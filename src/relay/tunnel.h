@@ -22,7 +22,9 @@ extern const conn_phase tunnel_phase;
 const char *tunnel_refuse(const exchange *x, const http1_response *r);
 // Passes the 101 on and opens the tunnel: from the upstream call's head. The exchange is gone, *p is conn->tunnel.
 void tunnel_open(proxying *p, const http1_response *r);
-// Says goodbye (1012) and ends it. For shutdown.
+// True where tunnel_stop would not cut off a frame of the backend.
+[[nodiscard]] bool tunnel_between(const conn *c);
+// Says goodbye (1012) and ends it.
 void tunnel_stop(conn *c);
 
 } // namespace belfry

@@ -93,11 +93,21 @@ void upstream_call_pause(upstream_call *c);
 void upstream_call_resume(upstream_call *c);
 
 // ---- the worker's: made once per [upstream] and worker, in settings order; freed when all calls are over.
+// `settings`: those that `shared` has a copy of, borrowed for the call.
 upstream *upstream_new(shard *on, const upstream_settings *settings, struct upstream_shared *shared);
 // Cancels nothing: calls must be over. Closes idle links.
 void upstream_free(upstream *u);
 // For responses that say so (429/503 do not count as failures; 502, 504 neither).
 const upstream_settings *upstream_settings_of(const upstream *u);
+
+// ---- the worker's, at a reload.
+// The same settings once more, with another TLS context, perhaps (the CA file was read again): new links use it.
+void upstream_aim(upstream *u, const upstream_settings *now);
+// What `from`, which `to` replaces, keeps for servers that are the same.
+void upstream_take_idle(upstream *to, upstream *from);
+// Replaced: what runs and waits goes on, idle links are closed. Once upstream_over, it is to be freed.
+void upstream_retire(upstream *u);
+bool upstream_over(const upstream *u);
 
 // ---- the process's: one per [upstream], shared by the workers. Main thread makes and frees it.
 // Addresses (re-resolved in the background on the main loop, the last good ones kept), active health, totals.
@@ -107,7 +117,16 @@ const upstream_settings *upstream_settings_of(const upstream *u);
 // trial that brings it back or not. Where all are out, a call tries one of them all the same. Active (health_check):
 // two failed checks in a row take it out, one good one (2xx, 3xx) brings it back, from a passive outage too. Over
 // slow_start a server that came back is given a growing share.
+//
+// Keeps a copy of its settings: they need not outlive the call.
 upstream_shared *upstream_shared_new(loop *main_loop, wheel *deadlines, const upstream_settings *settings);
+// At a reload. aim: as upstream_aim. inherit: health and addresses of the servers with the same text; before workers
+// know `to`. retire: replaced; no more checks, and names are not looked up again. Once over (no worker has its half any
+// more) it is to be freed.
+void upstream_shared_aim(upstream_shared *u, const upstream_settings *now);
+void upstream_shared_inherit(upstream_shared *to, const upstream_shared *from);
+void upstream_shared_retire(upstream_shared *u);
+bool upstream_shared_over(const upstream_shared *u);
 // After the workers' halves. Where upstream_shared_resolves, the loop has to turn for resolve_linger_ms afterwards
 // before all memory is back.
 void upstream_shared_free(upstream_shared *u);
@@ -116,5 +135,18 @@ bool upstream_shared_resolves(const upstream_shared *u);
 // "failures","idle","addresses":[...]}],"running":n,"queued":n,"queue_full":n,"queue_timeouts":n}, and with a key
 // "key_server": the one that it gets now, or null. Main thread, while the workers run.
 void upstream_status_write(const upstream_shared *u, const view *key, buffer *out);
+
+// The same as numbers. Views live as long as the upstream.
+struct upstream_server_status {
+    view server;
+    const char *state; // static
+    uint64_t inflight, requests, failures, idle;
+};
+struct upstream_status {
+    view name;
+    uint64_t running, queued, queue_full, queue_timeouts;
+    std::vector<upstream_server_status> servers;
+};
+[[nodiscard]] upstream_status upstream_status_of(const upstream_shared *u);
 
 } // namespace belfry

@@ -99,8 +99,7 @@ static void begin(deadline *d) {
     const address *to = &addresses[c->turn++ % addresses.size()];
     const std::string &name = settings_of(c)->tls_name.empty() ? o->host : settings_of(c)->tls_name;
     error e;
-    if (!http_link_open(&c->link, u->on, &u->chunks, to, o->tls ? settings_of(c)->tls : nullptr, name.c_str(), &events,
-                        c, &e))
+    if (!http_link_open(&c->link, u->on, &u->chunks, to, o->tls ? u->tls : nullptr, name.c_str(), &events, c, &e))
         return done(c, false, e.text);
     wheel_set(u->deadlines, &c->limit.timer, now_of(c), static_cast<uint64_t>(settings_of(c)->health_timeout));
 }

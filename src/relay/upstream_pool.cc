@@ -115,8 +115,8 @@ pooled_link *pool_open(upstream *u, upstream_server *s, const http_link_events *
     l->server = s;
     list_init(&l->place);
     deadline_init(&l->expiry, on_expiry);
-    if (http_link_open(&l->http, u->on->loop, &u->on->chunk_slab, to, o->tls ? u->settings->tls : nullptr, name.c_str(),
-                       events, l, e))
+    if (http_link_open(&l->http, u->on->loop, &u->on->chunk_slab, to, o->tls ? u->tls : nullptr, name.c_str(), events, l,
+                       e))
         return l;
     delete l;
     return nullptr;
@@ -125,7 +125,7 @@ pooled_link *pool_open(upstream *u, upstream_server *s, const http_link_events *
 void pool_put(pooled_link *l) {
     upstream *u = l->of;
     l->call = nullptr;
-    if (!http_link_reusable(&l->http) || number_get(&l->server->kept) >= static_cast<uint64_t>(u->settings->keepalive))
+    if (u->retired || !http_link_reusable(&l->http) || number_get(&l->server->kept) >= static_cast<uint64_t>(u->settings->keepalive))
         return pool_discard(l);
     list_push_back(&l->server->idle, &l->place);
     number_add(&l->server->kept, 1);
@@ -153,8 +153,9 @@ void pool_bury(upstream *u) {
 upstream *upstream_new(shard *on, const upstream_settings *settings, upstream_shared *shared) {
     auto *u = new upstream{};
     u->on = on;
-    u->settings = settings;
+    u->settings = shared->settings;
     u->shared = shared;
+    upstream_aim(u, settings);
     u->count = shared->count;
     u->servers = new upstream_server[u->count]{};
     for (struct link *l : {&u->waiting, &u->due, &u->over, &u->resolving, &u->buried})
@@ -169,20 +170,73 @@ upstream *upstream_new(shard *on, const upstream_settings *settings, upstream_sh
         if (s->shared->settings->down) continue;
         (s->shared->settings->backup ? u->backup : u->primary) |= uint64_t{1} << i;
     }
-    shared->workers[on->index] = u;
+    shared->halves.fetch_add(1, std::memory_order_relaxed);
+    shared->workers[on->index].store(u, std::memory_order_release);
     return u;
 }
 
 void upstream_free(upstream *u) {
-    u->shared->workers[u->on->index] = nullptr;
+    u->shared->workers[u->on->index].store(nullptr, std::memory_order_relaxed);
     for (uint32_t i = 0; i < u->count; i++)
         while (pooled_link *l = pool_take(&u->servers[i]))
             pool_discard(l);
     pool_bury(u);
     later_cancel(&u->later);
     wheel_cancel(&u->on->deadlines, &u->poll.timer);
+    tls_unref(u->tls);
     delete[] u->servers;
+    u->shared->halves.fetch_sub(1, std::memory_order_release); // from here on it may be gone
     delete u;
+}
+
+// ---------------------------------------------------------------- reloads
+
+void upstream_aim(upstream *u, const upstream_settings *now) {
+    tls_unref(u->tls);
+    u->tls = now->tls ? tls_ref(now->tls) : nullptr;
+}
+
+static bool same_way(const upstream *a, const server_settings *x, const upstream *b, const server_settings *y) {
+    if (x->text != y->text || x->tls != y->tls) return false;
+    const upstream_settings *one = a->settings, *other = b->settings;
+    return !x->tls || (one->tls_ca == other->tls_ca && one->tls_verify == other->tls_verify &&
+                       one->tls_name == other->tls_name);
+}
+
+static void move_idle(upstream_server *from, upstream *u, upstream_server *to) {
+    while (!list_empty(&from->idle) && number_get(&to->kept) < static_cast<uint64_t>(u->settings->keepalive)) {
+        pooled_link *l = of_place(from->idle.previous);
+        list_remove(&l->place);
+        number_add(&from->kept, -1);
+        l->of = u;
+        l->server = to;
+        list_push_back(to->idle.next, &l->place); // in front: they come the last used one first
+        number_add(&to->kept, 1);
+    }
+}
+
+void upstream_take_idle(upstream *to, upstream *from) {
+    for (uint32_t i = 0; i < to->count; i++) {
+        const server_settings *now = to->servers[i].shared->settings;
+        for (uint32_t k = 0; k < from->count && !now->down; k++)
+            if (same_way(to, now, from, from->servers[k].shared->settings))
+                move_idle(&from->servers[k], to, &to->servers[i]);
+    }
+}
+
+void upstream_retire(upstream *u) {
+    u->retired = true;
+    for (uint32_t i = 0; i < u->count; i++)
+        while (pooled_link *l = pool_take(&u->servers[i]))
+            pool_discard(l);
+}
+
+// Who waits for an address, or to be told of a failure, is counted by `running` or stands in a list.
+bool upstream_over(const upstream *u) {
+    uint64_t calls = number_get(&u->running) + number_get(&u->queued);
+    for (uint32_t i = 0; i < u->count; i++)
+        calls += number_get(&u->servers[i].inflight);
+    return calls == 0 && list_empty(&u->over) && list_empty(&u->buried);
 }
 
 const upstream_settings *upstream_settings_of(const upstream *u) {

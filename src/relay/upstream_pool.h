@@ -32,8 +32,10 @@ struct upstream_server {
 
 struct upstream {
     shard *on;                         // borrowed
-    const upstream_settings *settings; // borrowed
+    const upstream_settings *settings; // borrowed: shared's
     upstream_shared *shared;           // borrowed
+    tls_context *tls;                  // counted: for new links; null: plain
+    bool retired;                      // replaced by a reload: links are closed behind their calls
     upstream_server *servers;          // owned array
     uint32_t count;
     uint64_t primary, backup; // bits: servers that may get something new

@@ -50,9 +50,11 @@ void resolved(const address *found, size_t count, const char *why, void *context
         static log_limit limit;
         uint64_t held = 0;
         if (log_limit_pass(&limit, &held))
-            log_warn("upstream %s: %s is not found: %s%s", s->of->settings->name.c_str(), s->settings->host.c_str(),
-                     why, none ? "" : "; its last addresses are kept");
+            log_warn("upstream %s: %s is not found: %s%s (%llu more not shown)", s->of->settings->name.c_str(),
+                     s->settings->host.c_str(), why, none ? "" : "; its last addresses are kept",
+                     static_cast<unsigned long long>(held));
     }
+    if (s->of->retired) return;
     wheel_set(s->of->deadlines, &s->resolve_next.timer, s->of->on->clock.monotonic_ms,
               none ? resolve_retry_ms : resolve_again_ms);
 }
@@ -177,9 +179,13 @@ int upstream_server_of_key(const upstream_shared *u, uint32_t hash, uint64_t amo
 
 upstream_shared *upstream_shared_new(loop *main_loop, wheel *deadlines, const upstream_settings *settings) {
     auto *u = new upstream_shared{};
+    u->tls = settings->tls ? tls_ref(settings->tls) : nullptr;
     u->on = main_loop;
     u->deadlines = deadlines;
-    u->settings = settings;
+    auto *own = new upstream_settings(*settings);
+    own->tls = nullptr;
+    own->scopes.clear();
+    u->settings = settings = own;
     u->count = static_cast<uint32_t>(std::min(settings->servers.size(), balancer_servers_max));
     u->servers = new shared_server[u->count]{};
     u->primary = make_ring(settings, false);
@@ -206,8 +212,57 @@ void upstream_shared_free(upstream_shared *u) {
     balancer_ring_free(u->primary);
     balancer_ring_free(u->backup);
     slab_destroy(&u->chunks);
+    tls_unref(u->tls);
     delete[] u->servers;
+    delete u->settings;
     delete u;
+}
+
+// ---------------------------------------------------------------- reloads
+
+void upstream_shared_aim(upstream_shared *u, const upstream_settings *now) {
+    tls_unref(u->tls);
+    u->tls = now->tls ? tls_ref(now->tls) : nullptr;
+}
+
+static void copy(std::atomic<uint64_t> *to, const std::atomic<uint64_t> *from) {
+    to->store(from->load(std::memory_order_relaxed), std::memory_order_relaxed);
+}
+
+// Workers may count failures on the old one meanwhile: one or two are lost.
+static void inherit(shared_server *to, const shared_server *from) {
+    if (to->settings->max_fails) {
+        to->health.fails.store(from->health.fails.load(std::memory_order_relaxed), std::memory_order_relaxed);
+        copy(&to->health.window_ms, &from->health.window_ms);
+        copy(&to->health.out_until_ms, &from->health.out_until_ms);
+    }
+    copy(&to->health.back_since_ms, &from->health.back_since_ms);
+    if (to->check)
+        to->health.sick.store(from->health.sick.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    if (!from->addresses.empty()) set_addresses(to, from->addresses.data(), from->addresses.size());
+}
+
+void upstream_shared_inherit(upstream_shared *to, const upstream_shared *from) {
+    for (uint32_t i = 0; i < to->count; i++)
+        for (uint32_t k = 0; k < from->count; k++) {
+            if (from->servers[k].settings->text != to->servers[i].settings->text) continue;
+            inherit(&to->servers[i], &from->servers[k]);
+            break;
+        }
+}
+
+void upstream_shared_retire(upstream_shared *u) {
+    u->retired = true;
+    for (uint32_t i = 0; i < u->count; i++) {
+        shared_server *s = &u->servers[i];
+        server_check_free(s->check);
+        s->check = nullptr;
+        wheel_cancel(u->deadlines, &s->resolve_next.timer);
+    }
+}
+
+bool upstream_shared_over(const upstream_shared *u) {
+    return u->retired && u->halves.load(std::memory_order_acquire) == 0;
 }
 
 bool upstream_shared_resolves(const upstream_shared *u) {

@@ -42,13 +42,18 @@ struct shared_server {
 struct upstream_shared {
     loop *on;                          // borrowed
     wheel *deadlines;                  // borrowed
-    const upstream_settings *settings; // borrowed
+    const upstream_settings *settings; // owned: a copy, which no reload changes; without scopes
+    tls_context *tls;                  // counted: what the checks use now; null: plain. Main thread
     shared_server *servers;            // owned array
     uint32_t count;
     std::atomic<uint64_t> generation; // of the servers' addresses
     balancer_ring *primary, *backup;  // owned
-    upstream *workers[shards_max];    // borrowed; null: none. Written before the threads run, and after they ended
-    slab chunks;                      // of the checks' links
+    // Borrowed; null: none. Each is written by its worker; the main thread looks into the halves of upstreams that are
+    // not retired, which stay.
+    std::atomic<upstream *> workers[shards_max];
+    std::atomic<uint32_t> halves; // that were made and are not freed yet
+    bool retired;                 // main thread: replaced by a reload
+    slab chunks;                  // of the checks' links
 };
 
 // ---- health, any thread; `now` is a loop's monotonic_ms.

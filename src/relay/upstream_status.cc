@@ -25,15 +25,15 @@ static const char *state_of(const shared_server *s, uint64_t now) {
 
 static uint64_t sum(const upstream_shared *u, uint32_t server, upstream_number upstream_server::*which) {
     uint64_t all = 0;
-    for (const upstream *half : u->workers)
-        if (half) all += number_get(&(half->servers[server].*which));
+    for (const std::atomic<upstream *> &one : u->workers)
+        if (const upstream *half = one.load(std::memory_order_acquire)) all += number_get(&(half->servers[server].*which));
     return all;
 }
 
 static uint64_t sum(const upstream_shared *u, upstream_number upstream::*which) {
     uint64_t all = 0;
-    for (const upstream *half : u->workers)
-        if (half) all += number_get(&(half->*which));
+    for (const std::atomic<upstream *> &one : u->workers)
+        if (const upstream *half = one.load(std::memory_order_acquire)) all += number_get(&(half->*which));
     return all;
 }
 
@@ -41,17 +41,32 @@ static void write_number(buffer *out, const char *name, uint64_t value) {
     buffer_printf(out, ",\"%s\":%llu", name, static_cast<unsigned long long>(value));
 }
 
-static void write_server(const upstream_shared *u, uint32_t i, uint64_t now, buffer *out) {
+upstream_status upstream_status_of(const upstream_shared *u) {
+    const uint64_t now = u->on->clock.monotonic_ms;
+    upstream_status all = {};
+    all.name = u->settings->name;
+    all.running = sum(u, &upstream::running);
+    all.queued = sum(u, &upstream::queued);
+    all.queue_full = sum(u, &upstream::queue_full);
+    all.queue_timeouts = sum(u, &upstream::queue_timeouts);
+    for (uint32_t i = 0; i < u->count; i++)
+        all.servers.push_back({u->servers[i].settings->text, state_of(&u->servers[i], now),
+                               sum(u, i, &upstream_server::inflight), sum(u, i, &upstream_server::requests),
+                               sum(u, i, &upstream_server::failures), sum(u, i, &upstream_server::kept)});
+    return all;
+}
+
+static void write_server(const upstream_shared *u, uint32_t i, const upstream_server_status *n, buffer *out) {
     const shared_server *s = &u->servers[i];
     buffer_append(out, i ? ",{\"server\":" : "{\"server\":");
     json_write_string(out, s->settings->text);
-    buffer_printf(out, ",\"state\":\"%s\"", state_of(s, now));
+    buffer_printf(out, ",\"state\":\"%s\"", n->state);
     write_number(out, "weight", s->settings->weight);
     buffer_printf(out, ",\"backup\":%s", s->settings->backup ? "true" : "false");
-    write_number(out, "inflight", sum(u, i, &upstream_server::inflight));
-    write_number(out, "requests", sum(u, i, &upstream_server::requests));
-    write_number(out, "failures", sum(u, i, &upstream_server::failures));
-    write_number(out, "idle", sum(u, i, &upstream_server::kept));
+    write_number(out, "inflight", n->inflight);
+    write_number(out, "requests", n->requests);
+    write_number(out, "failures", n->failures);
+    write_number(out, "idle", n->idle);
     buffer_append(out, ",\"addresses\":[");
     for (size_t a = 0; a < s->addresses.size(); a++) { // this thread alone writes them
         const address *at = &s->addresses[a];
@@ -70,19 +85,19 @@ static int server_of_key(const upstream_shared *u, view key, uint64_t now) {
 }
 
 void upstream_status_write(const upstream_shared *u, const view *key, buffer *out) {
-    const uint64_t now = u->on->clock.monotonic_ms;
+    const upstream_status all = upstream_status_of(u);
     buffer_append(out, "{\"name\":");
-    json_write_string(out, u->settings->name);
+    json_write_string(out, all.name);
     buffer_append(out, ",\"servers\":[");
     for (uint32_t i = 0; i < u->count; i++)
-        write_server(u, i, now, out);
+        write_server(u, i, &all.servers[i], out);
     buffer_append_char(out, ']');
-    write_number(out, "running", sum(u, &upstream::running));
-    write_number(out, "queued", sum(u, &upstream::queued));
-    write_number(out, "queue_full", sum(u, &upstream::queue_full));
-    write_number(out, "queue_timeouts", sum(u, &upstream::queue_timeouts));
+    write_number(out, "running", all.running);
+    write_number(out, "queued", all.queued);
+    write_number(out, "queue_full", all.queue_full);
+    write_number(out, "queue_timeouts", all.queue_timeouts);
     if (key) {
-        const int i = server_of_key(u, *key, now);
+        const int i = server_of_key(u, *key, u->on->clock.monotonic_ms);
         buffer_append(out, ",\"key_server\":");
         if (i < 0)
             buffer_append(out, "null");

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "proto/utf8.h"
+#include "relay/conn_record.h"
 #include "relay/notify.h"
 #include "relay/room.h"
 #include "relay/session.h"
@@ -21,7 +22,9 @@ static constexpr uint64_t fragment_bookkeeping = 1024 * 1024; // bytes, see ws_l
 void websocket_send(conn *c, uint8_t opcode, view payload) {
     char header[10];
     size_t n = ws_write_header(opcode, payload.size(), header);
-    if (!conn_send(c, frame_join(view(header, n), payload))) websocket_close_slow(c);
+    frame *f = frame_join(view(header, n), payload);
+    if (opcode >= ws_close) frame_as_no_message(f);
+    if (!conn_send(c, f)) websocket_close_slow(c);
 }
 
 static void send_close(conn *c, uint16_t code, view reason) {
@@ -39,12 +42,14 @@ static void send_close(conn *c, uint16_t code, view reason) {
     char header[10];
     size_t h = ws_write_header(ws_close, code == 1005 ? 0 : n + 2, header);
     frame *f = frame_join(view(header, h), view(payload, code == 1005 ? 0 : n + 2));
+    frame_as_no_message(f);
     outq_push(&c->outq, &c->on->chunk_slab, f); // 127 bytes at most, once: beyond send_queue or not
     if (!c->dirty && !c->blocked) conn_mark_dirty(c);
 }
 
 void websocket_close(conn *c, uint16_t code, view reason) {
     if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
+    conn_record_closing(c, conn_closer::server, reason);
     bool broken = c->fencing && c->fence_why; // a parser that has failed must not be fed again
     c->fencing = false;
     send_close(c, code, reason);
@@ -101,6 +106,7 @@ static void fail(conn *c, uint16_t code, const char *why) {
     if (log_limit_pass(&limit, &held))
         log_info("websocket: %s violates the protocol: %s, closed with %u (%llu more not shown)",
                  conn_peer_text(c).text, why, code, static_cast<unsigned long long>(held));
+    conn_record_closing(c, conn_closer::server, why);
     if (fence(c, code, why)) return;
     if (!c->close_sent) send_close(c, code, why);
     conn_linger(c);
@@ -118,6 +124,7 @@ void websocket_fenced(conn *c) {
 
 static void on_close(conn *c, const ws_event *e) {
     c->close_received = true;
+    conn_record_closing(c, conn_closer::client, e->payload);
     if (!fence(c, e->close_code, nullptr)) answer_close(c, e->close_code);
 }
 
@@ -127,7 +134,7 @@ static void on_control(conn *c, const ws_event *e) {
     c->on->count.pings_in++;
     char header[10];
     size_t n = ws_write_header(ws_pong, e->payload.size(), header);
-    conn_pong(c, frame_join(view(header, n), e->payload));
+    conn_pong(c, frame_as_no_message(frame_join(view(header, n), e->payload)));
 }
 
 // What clients cause (publishes, joins, leaves) may not pile up on its way to the node: this one waits, nothing is
@@ -141,6 +148,7 @@ static void wait_for_node(conn *c) {
 
 static void on_message(conn *c, uint8_t opcode, char *data, size_t size) {
     c->on->count.messages_in++;
+    if (c->record) c->record->messages_in++;
     c->spoke_ms = c->on->loop->clock.monotonic_ms;
     c->session->message(c, opcode, data, size);
     if (shard_backlogged(c->on)) wait_for_node(c);
@@ -242,6 +250,7 @@ static void deadline(conn *c) {
         return conn_set_deadline(c, 1000);    // it is us who do not read: its silence says nothing
     if (c->close_sent) return conn_linger(c); // the peer's Close did not come
     if (c->ping_waiting && !left(now, c->pinged_ms, r->pong_timeout)) {
+        conn_record_closing(c, conn_closer::network, "no pong");
         send_close(c, 1011, "no pong");
         return conn_linger(c);
     }
@@ -261,9 +270,19 @@ static void closed(conn *c) {
     notify_event(c, notify_disconnected, view(), c->close_code ? c->close_code : 1006);
 }
 
+static void retuned(conn *c) {
+    conn_slow_retuned(c);
+    if (!c->fencing && !c->close_sent) conn_set_deadline(c, transport_retune_ms(c));
+}
+
 static const transport_ops transport = {"ws", websocket_send, websocket_close, websocket_close_slow, nullptr};
 
-const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr, &transport};
+const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr, &transport, nullptr, nullptr, retuned};
+
+void websocket_continue(conn *c) {
+    conn_set_phase(c, &websocket_phase);
+    arm(c);
+}
 
 void websocket_open(conn *c) {
     conn_set_phase(c, &websocket_phase);

@@ -11,6 +11,9 @@ extern const conn_phase websocket_phase;
 // Begins after the 101 is queued: arms the deadlines, takes deliveries.
 void websocket_open(conn *c);
 
+// Goes on with a connection that was in this phase in another process.
+void websocket_continue(conn *c);
+
 // Our side of the closing handshake: a Close frame with this code (1000-4999) and a reason of at most 123 bytes, then
 // the peer's Close is awaited for 5 s, then the connection lingers. A second call changes nothing. `bye` may have been
 // sent before.

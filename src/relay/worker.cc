@@ -3,10 +3,14 @@
 
 #include "base/log.h"
 #include "relay/admission.h"
+#include "relay/adoption.h"
 #include "relay/carrying.h"
 #include "relay/chain.h"
+#include "relay/conn_record.h"
+#include "relay/drain.h"
 #include "relay/expiry.h"
 #include "relay/fanout.h"
+#include "relay/handover_worker.h"
 #include "relay/notify.h"
 #include "relay/poll.h"
 #include "relay/presence_worker.h"
@@ -19,6 +23,7 @@
 #include "relay/upstream.h"
 #include "relay/websocket.h"
 
+#include <algorithm>
 #include <signal.h>
 #include <stdlib.h>
 #include <string>
@@ -35,10 +40,13 @@ static void on_accept(int fd, const struct sockaddr *peer, socklen_t size, void 
     conn_accept(&l->of->shard, fd, peer, size, l->settings);
 }
 
+static void carry_out(shard *s, const order_letter *o);
+
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
                  std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled,
-                 upstream_shared *const *upstreams) {
+                 upstream_shared *const *upstreams, drain_pace *pace) {
     shard *s = &w->shard;
+    s->pace = pace;
     s->index = index;
     s->settings = settings;
     s->process_live = process_live;
@@ -47,6 +55,7 @@ void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop 
     s->first_phase = &head_phase;
     s->slow = &fanout_slow_hooks;
     s->release = admission_release;
+    s->carry_out = carry_out;
     s->reader = json_reader_new();
     s->packer = deflater_new(static_cast<size_t>(settings->compression_min));
     s->unpacker = inflater_new();
@@ -74,8 +83,9 @@ static void disconnect(conn *c, const order_letter *o) {
     if (admission_refuse_waiting(c, 403, refuse_room, "disconnected by the backend") || !transport_of(c) ||
         c->close_sent)
         return;
+    conn_record_closing(c, conn_closer::backend, o->reason);
     uint64_t after = o->reconnect ? random_below(reconnect_spread_ms) : 0;
-    c->session->bye(c, o->code == 1012 ? 4503 : o->code, o->reason, o->reconnect, after);
+    c->session->bye(c, o->code, o->reason, o->reconnect, after);
     transport_close(c, o->code, o->reason);
 }
 
@@ -83,6 +93,7 @@ static void disconnect_many(shard *s, const order_letter *o) {
     for (uint32_t i = 0; i < s->slot_count; i++) {
         conn *c = s->conns[i];
         if (!c || c->closed || (!o->all && !room_membership(c, o->room))) continue;
+        if (handover_worker_defers(s, c, o)) continue;
         disconnect(c, o);
     }
 }
@@ -90,8 +101,12 @@ static void disconnect_many(shard *s, const order_letter *o) {
 static void join_by_order(shard *s, conn *c, const order_letter *o) {
     membership *m = nullptr;
     if (static_cast<int64_t>(room_counted(c)) >= c->route->max_rooms) {
-        log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms",
-                 conn_peer_text(c).text, room_counted(c));
+        static log_limit limit; // a backend orders what a client has asked it for
+        uint64_t held = 0;
+        if (log_limit_pass(&limit, &held))
+            log_warn("command join: a connection from %s has %u rooms already, its route's max_rooms (%llu more not "
+                     "shown)",
+                     conn_peer_text(c).text, room_counted(c), static_cast<unsigned long long>(held));
         return;
     }
     if (room_join(s, c, o->room, &m) == join_result::joined) c->session->joined(c, m);
@@ -106,7 +121,7 @@ static void leave_by_order(shard *s, conn *c, const order_letter *o) {
 }
 
 static void carry_out_on(shard *s, conn *c, const order_letter *o) {
-    if (!c || c->closed || c->close_sent) return;
+    if (!c || c->closed || c->close_sent || handover_worker_defers(s, c, o)) return;
     if (o->op == order_op::disconnect) return disconnect(c, o);
     if (!transport_of(c)) return; // it is not known to anybody before its 101
     switch (o->op) {
@@ -133,6 +148,7 @@ static std::vector<conn *> conns_of_user(shard *s, const std::string &user) {
 }
 
 static void carry_out(shard *s, const order_letter *o) {
+    handover_worker_passes_on(s, o);
     if (o->op == order_op::disconnect && (o->all || o->by_room)) return disconnect_many(s, o);
     if (!o->by_user) return carry_out_on(s, conn_find(s, o->conn), o);
     for (conn *c : conns_of_user(s, o->user)) // freed at the end of the turn at the earliest
@@ -151,42 +167,38 @@ static void deliver(shard *s, message *m) {
         message_unref(m);
 }
 
-static void close_listeners(worker *w) {
-    for (size_t i = 0; i < w->listener_count; i++) {
-        listener *l = &w->listeners[i].accepting;
-        if (l->fd < 0) continue;
-        listener_stop(l);
-        close(l->fd);
-        l->fd = -1;
-    }
+static void close_listener(worker *w, worker_listener *l) {
+    const int fd = l->accepting.fd; // listener_stop forgets it
+    w->accept_exhausted += l->accepting.exhausted;
+    listener_stop(&l->accepting);
+    close(fd);
+    delete l;
 }
 
-static void stop(worker *w) {
-    shard *s = &w->shard;
-    order_letter o = {};
-    o.op = order_op::disconnect;
-    o.all = o.reconnect = true;
-    o.code = 1012;
-    o.reason = "restarting";
-    s->draining = true;
+static void open_listener(worker *w, const worker_socket *s) {
+    auto *l = new worker_listener{};
+    l->of = w;
+    l->settings = s->settings;
+    listener_start(&l->accepting, w->shard.loop, s->fd, on_accept, l);
+    w->listeners.push_back(l);
+}
+
+static void close_listeners(worker *w) {
+    for (worker_listener *l : w->listeners)
+        close_listener(w, l);
+    w->listeners.clear();
+}
+
+static void begin_drain(worker *w) {
     close_listeners(w);
-    for (uint32_t i = 0; i < s->slot_count; i++) {
-        conn *c = s->conns[i];
-        if (!c || c->closed) continue;
-        if (admission_refuse_waiting(c, 503, refuse_draining, "shutting down")) continue;
-        if (c->tunnel) {
-            tunnel_stop(c);
-            continue;
-        }
-        if (c->served) { // idle between two requests
-            conn_linger(c);
-            continue;
-        }
-        if (c->exchange) continue; // a proxied request: it gets its answer, with Connection: close
-        if (!transport_of(c) && !c->answered && !c->stream.tls && c->rest.size == 0)
-            conn_abort(c); // has asked nothing yet
-    }
-    disconnect_many(s, &o);
+    drain_begin(&w->shard, drain_scope::all);
+}
+
+// Backends have been told of all but the last to go: those get one try.
+static void give_up(worker *w) {
+    begin_drain(w);
+    drain_overdue(&w->shard);
+    notifier_close(w->shard.notifier);
 }
 
 static void abort_all(worker *w) {
@@ -208,7 +220,9 @@ static void on_join_answer(shard *s, const join_answer_letter *a) {
     membership *m = c && c->open ? room_membership(c, a->room) : nullptr;
     if (!m || m->ask != a->number) return;
     m->ask = 0;
+    if (!m->in->active) return; // a reload has ended the room's history: it is a member once the broker delivers it
     c->session->recovered(c, m, a);
+    handover_worker_recovered(s, c);
 }
 
 static void join_answer_free(join_answer_letter *a) {
@@ -218,9 +232,9 @@ static void join_answer_free(join_answer_letter *a) {
 }
 
 static void on_query(worker *w, query *q) {
-    uint64_t exhausted = 0;
-    for (size_t i = 0; i < w->listener_count; i++)
-        exhausted += w->listeners[i].accepting.exhausted;
+    uint64_t exhausted = w->accept_exhausted;
+    for (const worker_listener *l : w->listeners)
+        exhausted += l->accepting.exhausted;
     query_answer(&w->shard, q, exhausted);
     if (q->pending.fetch_sub(1, std::memory_order_acq_rel) == 1) mailbox_send(&w->shard.outbox, &q->head);
 }
@@ -231,6 +245,38 @@ static void on_carry(shard *s, carry_letter *l) {
     if (l->op == carry_op::message) return plain_session_post(c, l);
     if (c->plain->poll) return poll_asked(c, l);
     carry_refuse(s, l, 400, "the session is not one of long polling");
+}
+
+// Kept sockets get the settings that are named with them now, others are closed; new ones are accepted on.
+static void adopt_listeners(worker *w, const std::vector<worker_socket> *sockets) {
+    std::vector<worker_listener *> known;
+    known.swap(w->listeners);
+    for (const worker_socket &s : *sockets) {
+        const auto same = [&s](const worker_listener *l) { return l->accepting.fd == s.fd; };
+        const auto at = std::find_if(known.begin(), known.end(), same);
+        if (at == known.end()) {
+            open_listener(w, &s);
+            continue;
+        }
+        (*at)->settings = s.settings;
+        w->listeners.push_back(*at);
+        known.erase(at);
+    }
+    for (worker_listener *l : known)
+        close_listener(w, l);
+}
+
+static bool any_retired(const relay_settings *s) {
+    const auto gone = [](const auto &section) { return section.retired; };
+    return std::any_of(s->routes.begin(), s->routes.end(), gone) ||
+           std::any_of(s->listeners.begin(), s->listeners.end(), gone);
+}
+
+static void adopt(worker *w, const adopt_letter *l) {
+    shard_adopt(&w->shard, l->what);
+    adopt_listeners(w, &l->sockets);
+    if (any_retired(w->shard.settings)) drain_begin(&w->shard, drain_scope::retired);
+    mailbox_send(&w->shard.outbox, new letter{letter_type::adopted, w->shard.index});
 }
 
 template <typename T> static T *as(letter *l) {
@@ -244,6 +290,7 @@ static void read_letter(worker *w, letter *l) {
         return deliver(s, as<message>(l));
     case letter_type::active: {
         auto *r = as<room_letter>(l);
+        room_counted_from(s, r->room, r->serial, r->ordinal);
         room_active(s, r->room, r->serial, &r->at, admission_room_active);
         delete r;
         return;
@@ -251,6 +298,14 @@ static void read_letter(worker *w, letter *l) {
     case letter_type::refused: {
         auto *r = as<room_letter>(l);
         room_refused(s, r->room, r->serial, admission_room_refused);
+        delete r;
+        return;
+    }
+    case letter_type::handover:
+        return handover_worker_letter(s, as<handover_letter>(l));
+    case letter_type::counted: {
+        auto *r = as<room_letter>(l);
+        room_counted_from(s, r->room, r->serial, r->ordinal);
         delete r;
         return;
     }
@@ -288,6 +343,7 @@ static void read_letter(worker *w, letter *l) {
     case letter_type::members: {
         auto *answer = as<members_letter>(l);
         conn *c = conn_find(s, answer->from);
+        if (c && c->asking && c->asking < UINT8_MAX) c->asking--; // so many that nobody has counted: it stays
         if (c && c->open) json_members_told(c, answer);
         members_letter_free(answer);
         return;
@@ -298,10 +354,23 @@ static void read_letter(worker *w, letter *l) {
         return carrying_answered(s, as<carried_letter>(l));
     case letter_type::query:
         return on_query(w, as<query>(l));
-    case letter_type::stop:
-        stop(w);
+    case letter_type::adopt:
+        adopt(w, as<adopt_letter>(l));
+        delete as<adopt_letter>(l);
+        return;
+    case letter_type::deaf:
+        close_listeners(w);
         delete l;
         return;
+    case letter_type::drain:
+        begin_drain(w);
+        delete l;
+        return;
+    case letter_type::overdue:
+        give_up(w);
+        delete l;
+        return;
+    case letter_type::stop:
     case letter_type::kill:
         abort_all(w);
         delete l;
@@ -347,7 +416,15 @@ static void resume_paused(shard *s) {
 
 static bool work_left(const shard *s) {
     return s->dirty_first || conn_may_start(s) || !list_empty(&s->again) || !list_empty(&s->graveyard) ||
-           ring_size(&s->inbox.ring) != 0;
+           ring_size(&s->inbox.ring) != 0 || drain_busy(s);
+}
+
+// The thread goes on: the node still has questions, until all workers are that far.
+static void look_whether_drained(shard *s) {
+    if (s->live) return s->drained.store(false, std::memory_order_release);
+    notifier_hurry(s->notifier);
+    const bool told = notifier_idle(s->notifier), before = s->drained.exchange(told, std::memory_order_acq_rel);
+    if (told && !before) loop_wake(s->outbox.consumer);
 }
 
 static void turn(worker *w) {
@@ -355,18 +432,21 @@ static void turn(worker *w) {
     loop_turn(s->loop, !work_left(s));
     read_letters(w);
     chain_run_resumes(s);
+    if (s->departures) handover_worker_turn(s);
     wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
     wheel_advance(&s->deadlines, s->loop->clock.monotonic_ms);
     conn_start_waiting(s);
     conn_run_again(s);
+    if (s->drain) drain_turn(s);
     fanout_flush(s);
     resume_paused(s);
     conn_bury(s);
+    if (!s->retiring.empty()) shard_bury_upstreams(s);
     if (s->scratch.capacity > scratch_keep) buffer_free(&s->scratch);
     if (s->unpacked.capacity > scratch_keep) buffer_free(&s->unpacked);
     s->count.turns++;
-    if (s->draining && s->live == 0) notifier_close(s->notifier);
-    if (s->draining && s->live == 0 && notifier_idle(s->notifier)) s->ending = true;
+    w->beats.store(s->count.turns, std::memory_order_relaxed);
+    if (s->draining) look_whether_drained(s);
 }
 
 static void say_stopped(shard *s) {
@@ -391,13 +471,8 @@ static void *run(void *context) {
 }
 
 bool worker_start(worker *w, const worker_socket *sockets, size_t count) {
-    w->listeners = new worker_listener[count]{};
-    w->listener_count = count;
-    for (size_t i = 0; i < count; i++) {
-        w->listeners[i].of = w;
-        w->listeners[i].settings = sockets[i].settings;
-        listener_start(&w->listeners[i].accepting, w->shard.loop, sockets[i].fd, on_accept, &w->listeners[i]);
-    }
+    for (size_t i = 0; i < count; i++)
+        open_listener(w, &sockets[i]);
     // Signals are the main thread's: this thread, and what it starts, is born with all of them blocked.
     sigset_t all, old;
     sigfillset(&all);
@@ -435,6 +510,7 @@ static void drop_letter(letter *l) {
     case letter_type::room_gap:
     case letter_type::occupied:
     case letter_type::vacated:
+    case letter_type::counted:
         delete as<room_letter>(l);
         return;
     case letter_type::join_answer:
@@ -457,6 +533,11 @@ static void drop_letter(letter *l) {
         return carried_free(as<carried_letter>(l));
     case letter_type::query:
         return drop_query(as<query>(l));
+    case letter_type::handover:
+        return handover_letter_free(as<handover_letter>(l));
+    case letter_type::adopt:
+        delete as<adopt_letter>(l);
+        return;
     default:
         delete l;
     }
@@ -472,11 +553,17 @@ void worker_drain(worker *w) {
 
 void worker_destroy(worker *w) {
     shard *s = &w->shard;
-    delete[] w->listeners;
+    for (worker_listener *l : w->listeners) { // of a thread that could not be started: the sockets are the caller's still
+        listener_stop(&l->accepting);
+        delete l;
+    }
     notifier_free(s->notifier);
+    drain_free(s);
     for (size_t i = 0; i < s->settings->upstreams.size(); i++)
         upstream_free(s->upstreams[i]);
     delete[] s->upstreams;
+    for (upstream *u : s->retiring)
+        upstream_free(u);
     mailbox_destroy(&s->inbox);
     mailbox_destroy(&s->outbox);
     slab_destroy(&s->conn_slab);
@@ -491,6 +578,8 @@ void worker_destroy(worker *w) {
     buffer_free(&s->unpacked);
     free(s->conns);
     free(s->free_slots);
+    delete s->come;
+    handover_worker_free(s);
     loop_free(s->loop);
 }
 

@@ -22,8 +22,9 @@ struct worker {
     struct shard shard;
     pthread_t thread;
     bool started;
-    worker_listener *listeners; // owned array
-    size_t listener_count;
+    std::atomic<uint64_t> beats; // turns of its loop, for others to see that it lives
+    std::vector<worker_listener *> listeners; // owned
+    uint64_t accept_exhausted;                // of listeners that are gone
 };
 
 // A listening socket. The descriptor becomes the worker's with worker_start, which closes it when it stops.
@@ -35,13 +36,17 @@ struct worker_socket {
 inline constexpr uint32_t mailbox_capacity = 8192; // entries a direction
 
 // Main thread: prepares worker `index`, whose outbox rings the node's loop. Nothing runs yet. `upstreams`: one for each
-// of settings->upstreams, borrowed until worker_destroy.
+// of settings->upstreams; `pace`: shared by all workers, null: goodbyes know none. Borrowed until worker_destroy.
 void worker_init(worker *w, uint8_t index, const relay_settings *settings, loop *node_loop,
                  std::atomic<int64_t> *process_live, const std::atomic<bool> *node_stalled,
-                 upstream_shared *const *upstreams = nullptr);
+                 upstream_shared *const *upstreams = nullptr, drain_pace *pace = nullptr);
 // Main thread: starts the thread, which accepts on these sockets. False where the thread can't be made.
 [[nodiscard]] bool worker_start(worker *w, const worker_socket *sockets, size_t count);
-// Main thread: waits for the thread's end (it ends by a stop or kill letter).
+// How often the thread's loop has turned. Any thread.
+inline uint64_t worker_beats(const worker *w) {
+    return w->beats.load(std::memory_order_relaxed);
+}
+// Main thread: waits for the thread's end (it ends by a stop or kill letter, not by itself).
 void worker_join(worker *w);
 // Main thread, after worker_join: settles the letters that came after the thread's end.
 void worker_drain(worker *w);

@@ -9,6 +9,7 @@ than about Belfry: look at the ratios, and at the spread, before believing them.
 import argparse
 import contextlib
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -70,21 +71,35 @@ def make_certificate(directory):
     return chain, key
 
 
+def family(pid):
+    """The process and its descendants."""
+    found = [pid]
+    for process in found:
+        for task in Path(f"/proc/{process}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
 def cpu_seconds(pid):
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Of the process and its descendants."""
+    ticks = 0
+    for process in family(pid):
+        fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
 def running(words, name):
     """A server that was given its port: its pid."""
-    process = subprocess.Popen([str(word) for word in words])
+    process = subprocess.Popen([str(word) for word in words], start_new_session=True)
     try:
         time.sleep(1)  # until it listens and has subscribed
         assert process.poll() is None, f"{name} did not start"
         yield process.pid
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -25,7 +25,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "load")]
 os.environ.setdefault("BELFRY_BUILD", str(TESTS.parent / "build" / "release"))
 
-from bench import cpu_seconds, pinned  # noqa: E402
+from bench import cpu_seconds, family, pinned  # noqa: E402
 from redis_server import free_port  # noqa: E402
 from swarm import compile_c  # noqa: E402
 
@@ -104,19 +104,6 @@ def arguments():
     return parser.parse_args()
 
 
-def family(pid):
-    """The process and its descendants."""
-    found = [pid]
-    for process in found:
-        for task in Path(f"/proc/{process}/task").iterdir():
-            found += map(int, (task / "children").read_text().split())
-    return found
-
-
-def family_cpu_seconds(pid):
-    return sum(cpu_seconds(process) for process in family(pid))
-
-
 def wait_for_port(port, process):
     deadline = time.monotonic() + 20
     while True:
@@ -181,9 +168,9 @@ class Bench:
     def round(self, server, kind, connections):
         """Microseconds: of CPU time for each of what is counted, and of time for each exchange."""
         with self.loaded(server, kind, connections) as (pid, run):
-            before = family_cpu_seconds(pid)
+            before = cpu_seconds(pid)
             seconds = run()
-            spent = family_cpu_seconds(pid) - before
+            spent = cpu_seconds(pid) - before
         exchanges = self.options.exchanges
         return spent * 1e6 / (exchanges * UNITS[kind]), seconds * 1e6 / exchanges
 

@@ -31,7 +31,7 @@ def accounted_bytes(server):
 
 def measure(server, kind, options):
     """(bytes a connection, those in the daemon's books)"""
-    pid = server.process.pid
+    pid = server.worker_pid()
     with Swarm(server.address(), n=FEW, **options):
         few, accounted_few = settled_bytes(pid), accounted_bytes(server)
         with Swarm(server.address(), n=MANY - FEW, **options):

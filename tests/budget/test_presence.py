@@ -21,7 +21,7 @@ publish = members
 
 def bytes_a_connection(server):
     options = {"protocol": "raw", "path": "/raw?room=load:%r"}
-    pid = server.process.pid
+    pid = server.worker_pid()
     with Swarm(server.address(), n=FEW, rooms=FEW // 10, **options):
         few, books_few = settled_bytes(pid), server.status()["presence"]["bytes"]
         with Swarm(server.address(), n=MANY - FEW, rooms=FEW // 10, **options):

@@ -4,6 +4,7 @@ Everything that a test must know about how the daemon words things stands here a
 named by the environment variable BELFRY_BUILD: a directory that holds `belfry` and `belfryctl`.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ws
+
+from metrics import Metrics
 
 TIMEOUT = ws.TIMEOUT
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (error|warn|info|debug) (.*)")
@@ -73,6 +76,22 @@ def wait_until(condition, what, seconds=TIMEOUT):
         assert time.monotonic() < deadline, f"waited {seconds} s: {what() if callable(what) else what}"
         time.sleep(0.01)
     return value
+
+
+def children_of(pid):
+    """The processes that this one has started and that are still there."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def is_alive(pid):
+    """Neither gone nor waiting for its parent to notice."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 @dataclass
@@ -178,10 +197,28 @@ class Belfry:
             return False
 
     def kill(self):
-        if self.process and self.process.poll() is None:
+        """Both processes die at once, with -9; the master is stopped first, so that it starts nothing meanwhile."""
+        if not self.process:
+            return
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGSTOP)
+            children = children_of(self.process.pid)
             self.process.kill()
-        if self.process:
-            self.process.wait()
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+            for child in children:
+                wait_until(lambda child=child: not is_alive(child), f"process {child} does not die")
+        self.process.wait()
+
+    def freeze(self):
+        """Both processes stand still until thaw()."""
+        for pid in (self.process.pid, *children_of(self.process.pid)):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self):
+        for pid in (self.process.pid, *children_of(self.process.pid)):
+            os.kill(pid, signal.SIGCONT)
 
     def stop(self):
         """SIGTERM, then a clean end: exit code 0, nothing bad in the log."""
@@ -206,6 +243,18 @@ class Belfry:
         assert code is None, f"the daemon died, exit code {code}:\n{self.log()[-4000:]}"
         wait_until(lambda: self.connections() == 0, lambda: f"{self.connections()} connections leaked", 5)
         self.check_log()
+
+    def reload(self, config=None):
+        """POST /v1/reload, with a new config where one is given: the answer."""
+        if config is not None:
+            self.write_config(config)
+        reply = self.control("POST", "/v1/reload")
+        if reply.status == 200:
+            self.addresses = self.listener_addresses()
+        return reply
+
+    def generation(self):
+        return self.status()["config"]["generation"]
 
     # Log.
 
@@ -304,6 +353,11 @@ class Belfry:
     def status(self):
         return self.get("/v1/status")
 
+    def metrics(self):
+        reply = self.control("GET", "/metrics")
+        assert reply.status == 200, (reply.status, reply.body)
+        return Metrics(reply.body.decode())
+
     def connections(self):
         return self.status()["connections"]
 
@@ -353,17 +407,21 @@ class Belfry:
         path = "/v1/connections" + ("?" + urllib.parse.urlencode(query) if query else "")
         return [connection["conn"] for connection in self.get(path)["connections"]]
 
-    # The process, by /proc.
+    # The process that serves, by /proc. Its master, `process`, does nothing but look after it.
+
+    def worker_pid(self):
+        children = children_of(self.process.pid)
+        return children[0] if len(children) == 1 else self.status()["pid"]
 
     def cpu_seconds(self):
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{self.worker_pid()}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def open_files(self):
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(os.listdir(f"/proc/{self.worker_pid()}/fd"))
 
     def resident_bytes(self):
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path(f"/proc/{self.worker_pid()}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def sanitized(self):
         """True where figures of memory and time mean nothing."""

@@ -1,7 +1,6 @@
 """XADD belfry:commands: each command is carried out by one node, at least once, and by another where that one dies."""
 
 import json
-import signal
 import time
 
 import pytest
@@ -151,14 +150,14 @@ def test_a_killed_node_is_replaced(nodes, call):
     sent = 0
     name = a.status()["node"]
     for _ in range(30):  # stopped at a moment when it was not waiting for commands: once more
-        a.process.send_signal(signal.SIGSTOP)
+        a.freeze()
         for _ in range(5):
             add(call, publish("kept:1", sent, id=f"n{sent}"))
             sent += 1
             time.sleep(0.02)
         if pending_of(call, name):
             break
-        a.process.send_signal(signal.SIGCONT)
+        a.thaw()
         time.sleep(0.1)
     assert pending_of(call, name)
     a.kill()

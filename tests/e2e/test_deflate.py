@@ -307,7 +307,7 @@ def test_bombs_cost_what_max_message_allows(start, limit):
     warm = open_deflate(server, "/")
     warm.send(ws.frame(ws.BINARY, ws.deflate(bytes(1000)), rsv=4))
     warm.finish()
-    pid = server.process.pid
+    pid = server.worker_pid()
     before = peak_bytes(pid)
     for opcode, fragment in [(ws.BINARY, 0), (ws.TEXT, 0), (ws.BINARY, 60000)] * 3:
         client = open_deflate(server, "/")

@@ -77,11 +77,11 @@ def assert_all_are_dropped(server, sockets, begin):
 
 def test_silent(server):
     good_client_gets_in(server)
-    before = private_bytes(server.process.pid)
+    before = private_bytes(server.worker_pid())
     begin = time.monotonic()
     with strangers(server.address(), STRANGERS, b"") as sockets:
         wait_until(lambda: server.connections() == STRANGERS, "not all were accepted")
-        each = (private_bytes(server.process.pid) - before) / STRANGERS
+        each = (private_bytes(server.worker_pid()) - before) / STRANGERS
         print(f"{each:.0f} bytes for each half-open connection")
         if not server.sanitized():
             assert each < 2048
@@ -93,12 +93,12 @@ def test_three_bytes_of_a_hello(server):
     """Each of these wants a TLS object (13 KB): only max_handshakes of them get one, the others wait without. Who comes
     behind them waits until the time of those in front is up, and no longer."""
     good_client_gets_in(server)
-    before = private_bytes(server.process.pid)
+    before = private_bytes(server.worker_pid())
     begin = time.monotonic()
     with strangers(server.address(), STRANGERS, b"\x16\x03\x01") as sockets:
         wait_until(lambda: server.connections() == STRANGERS, "not all were accepted")
         assert server.status()["tls_handshakes"] <= 2 * MAX_HANDSHAKES
-        extra = private_bytes(server.process.pid) - before
+        extra = private_bytes(server.worker_pid()) - before
         print(f"{extra / STRANGERS:.0f} bytes for each half-open connection")
         if not server.sanitized():
             assert extra < STRANGERS * 2048 + 2 * MAX_HANDSHAKES * 40960

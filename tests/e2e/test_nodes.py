@@ -87,6 +87,12 @@ def test_receivers_of_all_nodes_on_request(nodes):
     assert both["receivers"] == 0
     reply = post(near, {"op": "publish", "room": "lobby", "data": 1}, query="?receivers=some")
     assert reply.status == 400 and "receivers" in reply.json()["error"]["message"]
+    asked, heard = (node.status()["peers"] for node in nodes)
+    assert asked["asked"] == asked["answered"] == heard["heard"] == 5, (asked, heard)  # once for each publish of "all"
+    assert asked["heard"] == heard["asked"] == 0
+    for counts in (asked, heard):
+        for name in ("under_way", "timed_out", "refused", "malformed", "late", "receipts_forgotten"):
+            assert counts[name] == 0, (name, counts)
 
 
 def test_receivers_of_a_node_that_is_gone(nodes):
@@ -97,8 +103,7 @@ def test_receivers_of_a_node_that_is_gone(nodes):
     stranger = far.open_json("/ws")
     join(stranger, "lobby")
     stranger.drop()
-    far.process.kill()
-    far.process.wait()
+    far.kill()
     began = time.monotonic()
     (result,) = post(near, {"op": "publish", "room": "lobby", "data": 1}, query="?receivers=all").json()["results"]
     assert result["receivers"] == 1
@@ -213,8 +218,7 @@ def test_sessions_that_are_nowhere(nodes):
         assert answer.status in (400, 404), (wrong, answer.status, answer.body)
     answer = carrier.post(connection, {"type": "ping", "id": 1})
     assert (answer.status, json.loads(answer.body)) == (200, {"type": "pong", "id": 1})
-    far.process.kill()
-    far.process.wait()
+    far.kill()
     began = time.monotonic()
     answer = carrier.post(connection, {"type": "ping", "id": 2})
     assert answer.status == 404 and time.monotonic() - began < 5, (answer.status, answer.body)

@@ -156,12 +156,12 @@ def test_a_node_that_slept_too_long_is_there_again(pair):
     a, b = session(one, "", "loud:1"), session(two, "57", "loud:1")
     for _ in range(2):
         assert a.receive_json()["event"] == "join"
-    two.process.send_signal(signal.SIGSTOP)
+    two.freeze()
     try:
         found = wait_event(a, "leave")
         assert found["member"]["conn"] == b.id and found["cause"] == "node_lost"
     finally:
-        two.process.send_signal(signal.SIGCONT)
+        two.thaw()
     assert wait_event(a, "join") == event("loud:1", "join", b, "57")
     wait_members(a, "loud:1", a, b)
 

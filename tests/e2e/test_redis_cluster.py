@@ -86,6 +86,8 @@ def test_rooms_over_all_slots(start, cluster, sharded):
             wait_until(lambda: len(member.numbers(name)) == 2, lambda: f"{name}: {member.events[name]}")
             assert member.gaps(name) == 0
         wait_until(lambda: len(member.numbers("@all")) == 1, "@all is not ordinary pub/sub")
+    for node in nodes:
+        wait_until(lambda n=node: n.metrics()["belfry_broker_canaries_total", "result=heard"], "no canary came back")
     # Over one connection: by its id, from the other node; and history from the other node.
     own = members[0].client.welcome["conn"]
     assert nodes[1].command({"op": "publish", "room": f"@conn:{own}", "data": "you"})

@@ -68,6 +68,11 @@ def test_primary_killed_under_flowing_messages(start, sentinels):
         assert node.status()["redis"]["switches"] == 1
         assert node.find_log(f"port {sentinels.replica.port}")
 
+    def canaries():
+        return [node.metrics()["belfry_broker_canaries_total", "result=heard"] for node in nodes]
+
+    before = canaries()
+    wait_until(lambda: all(now > then for now, then in zip(canaries(), before)), "no canary by the new primary")
     # The old one comes back; Sentinel makes it a replica, and nobody falls for it.
     sentinels.primary.options += ["--replicaof", "127.0.0.1", str(sentinels.replica.port)]
     sentinels.primary.start()

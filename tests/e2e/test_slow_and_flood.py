@@ -209,7 +209,7 @@ def test_descriptors_exhausted(server):
     server.open("/echo").finish()  # whatever is opened late is open now
     wait_until(lambda: server.connections() == 0, "a connection is left")
     limit = server.open_files() + 12
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+    resource.prlimit(server.worker_pid(), resource.RLIMIT_NOFILE, (limit, limit))
     inside = [server.open("/echo") for _ in range(6)]
     waiting = [server.client() for _ in range(40)]  # most of them in the kernel's backlog
     time.sleep(0.3)

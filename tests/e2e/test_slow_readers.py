@@ -371,7 +371,7 @@ def test_a_hundred_that_never_read(start, policy):
     with Swarm(server.address(), n=READERS - STOPPED, path="/raw?room=load:0", max_seconds=600) as fast:
         without, beside = [], []
         *_, sequence = measure(server, fast, 1)  # warm
-        memory = private_bytes(server.process.pid)
+        memory = private_bytes(server.worker_pid())
         grown = 0
         for _ in range(ROUNDS):
             *figures, sequence = measure(server, fast, sequence)
@@ -379,7 +379,7 @@ def test_a_hundred_that_never_read(start, policy):
             with Slow(server, policy):
                 *figures, sequence = measure(server, fast, sequence)
                 beside.append(figures)
-                grown = max(grown, private_bytes(server.process.pid) - memory)
+                grown = max(grown, private_bytes(server.worker_pid()) - memory)
         report = fast.report()
         assert report["duplicates"] == report["reordered"] == report["misrouted"] == 0, report
         status = server.status()

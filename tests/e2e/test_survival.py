@@ -3,7 +3,6 @@ room once and in order, or was told that it has not."""
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 
@@ -109,8 +108,7 @@ def test_belfry_killed(start, durable_redis):
         moved["before"] = victim.connections()
         fleet.addresses = [other.address()]
         reporter.servers = [other]
-        victim.process.send_signal(signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         wait_until(fleet.all_members, lambda: f"only {fleet.members()} came back", 40)
 
     counts = survive([victim, other], strike, "one node killed with -9")
@@ -240,8 +238,7 @@ def test_a_room_that_comes_back_at_once(start, durable_redis):
         reporter.wait_numbers(10)
         before = other.status()["broker"]["history_reads"]
         fleet.addresses = [other.address()]
-        victim.process.send_signal(signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         began = time.monotonic()
         wait_until(lambda: fleet.members() == 0, "nobody has noticed", 20)
         wait_until(fleet.all_members, lambda: f"only {fleet.members()} came back", 40)

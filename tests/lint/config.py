@@ -37,7 +37,7 @@ def read_ini(text, where):
             kinds.append(kind)
             continue
         option = OPTION.match(line)
-        if option:
+        if option and option.group(2) != "include":  # no option: it reads files, in any section
             mentions.append((kind, option.group(2), strip_comment(option.group(3)), option.group(1) == ";",
                              f"{where}:{number}"))
     return mentions, kinds

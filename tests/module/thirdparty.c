@@ -6,6 +6,9 @@
  * - each message is counted by connection and by worker; the third and every later one of a connection is dropped where
  *   `ticket_messages = 2` says so;
  * - the message "wait" waits for the thread, too, and "wrong" closes with 4003.
+ *
+ * A reload gives living connections other scopes: what is counted stands in the connection's state, which may begin at
+ * zero in the midst of it. The module's last words are how many scopes it has made and freed.
  */
 #define _POSIX_C_SOURCE 200809L
 #include "module.h"
@@ -80,19 +83,34 @@ static int load(const struct belfry_host *host, char *error, size_t error_size) 
     return 0;
 }
 
+static unsigned long scopes_made, scopes_freed; /* of the main thread */
+
 static void unload(void) {
     pthread_mutex_lock(&lock);
     ending = 1;
     pthread_cond_signal(&asked);
     pthread_mutex_unlock(&lock);
     pthread_join(decider, NULL);
+    char line[80];
+    snprintf(line, sizeof line, "thirdparty: %lu scopes made, %lu freed", scopes_made, scopes_freed);
+    belfry->log(BELFRY_INFO, line);
 }
 
+enum { scope_alive = 0x5c09e };
+
 struct scope {
+    uint32_t alive; /* scope_alive; else it was freed */
     int64_t messages;
     size_t size;
     char ticket[];
 };
+
+/* The route's, or null. */
+static const struct scope *scope_of(const struct belfry_call *call) {
+    const struct scope *scope = call->route;
+    if (scope && scope->alive != scope_alive) call->host->log(BELFRY_ERROR, "thirdparty: a scope that was freed");
+    return scope;
+}
 
 static void *scope_new(const struct belfry_host *host, const char *section, struct belfry_text name,
                        const struct belfry_value *values, size_t count, char *error, size_t error_size) {
@@ -103,14 +121,18 @@ static void *scope_new(const struct belfry_host *host, const char *section, stru
         return NULL;
     }
     struct scope *scope = host->allocate(sizeof *scope + values[0].text.size);
+    scope->alive = scope_alive;
     scope->messages = values[1].number;
     scope->size = values[0].text.size;
     memcpy(scope->ticket, values[0].text.data, values[0].text.size);
+    scopes_made++;
     return scope;
 }
 
 static void scope_free(const struct belfry_host *host, const char *section, void *scope) {
     (void)section;
+    ((struct scope *)scope)->alive = 0;
+    scopes_freed++;
     host->release(scope);
 }
 
@@ -145,7 +167,7 @@ static void worker_free(const struct belfry_host *host, void *worker) {
  */
 
 static enum belfry_verdict_type handshake(const struct belfry_call *call, struct belfry_verdict *verdict) {
-    const struct scope *scope = call->route;
+    const struct scope *scope = scope_of(call);
     struct worker *worker = call->worker;
     struct belfry_text ticket;
     worker->connections++;
@@ -160,7 +182,7 @@ static enum belfry_verdict_type handshake(const struct belfry_call *call, struct
 }
 
 static enum belfry_verdict_type message(const struct belfry_call *call, struct belfry_verdict *verdict) {
-    const struct scope *scope = call->route;
+    const struct scope *scope = scope_of(call);
     struct worker *worker = call->worker;
     struct connection *connection = call->connection;
     (void)verdict; /* all zero: dropped */
@@ -176,7 +198,7 @@ static enum belfry_verdict_type message(const struct belfry_call *call, struct b
 static void close_connection(const struct belfry_call *call) {
     const struct connection *connection = call->connection;
     char line[80];
-    if (!call->route) return;
+    scope_of(call); /* null where a reload has taken the ticket away: the connection was ours all the same */
     snprintf(line, sizeof line, "thirdparty: a connection ended after %lld messages", (long long)connection->messages);
     call->host->log(BELFRY_INFO, line);
 }

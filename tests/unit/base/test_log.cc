@@ -92,6 +92,19 @@ void json_form(void **) {
     assert_text(line_without_time(9), "{\"time\":\"\",\"level\":\"error\",\"message\":\"upstream app: down\"}\n");
 }
 
+void the_form_may_change(void **) {
+    open_log(log_level::info, false);
+    log_set_json(true);
+    log_info("x");
+    assert_text(line_without_time(9), "{\"time\":\"\",\"level\":\"info\",\"message\":\"x\"}\n");
+    open_log(log_level::info, true);
+    log_set_json(false);
+    remove(path.c_str());
+    log_reopen();
+    log_info("x");
+    assert_text(line_without_time(0), " info x\n");
+}
+
 void a_client_can_not_forge_a_line(void **) {
     open_log(log_level::info, false);
     log_info("path \"%s\"", "/x\n2026-01-01T00:00:00.000Z error it's all over\r\x1b[2J\x7f\x01\ttab");
@@ -344,6 +357,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(text_form, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(json_form, make_directory, remove_directory),
+        cmocka_unit_test_setup_teardown(the_form_may_change, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(a_client_can_not_forge_a_line, make_directory, remove_directory),
         cmocka_unit_test_setup_teardown(text_form_leaves_utf8_and_escapes_what_is_none, make_directory,
                                         remove_directory),

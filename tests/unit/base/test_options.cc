@@ -417,6 +417,28 @@ void secrets_are_not_shown(void **) {
     s.token.clear();
 }
 
+// Each type of field, and that a secret counts although it is not shown.
+void fields_are_compared_and_copied(void **) {
+    sample other = s;
+    static constexpr const char *changed[][2] = {{"tls", "no"},       {"workers", "5"}, {"limit", "65k"},
+                                                 {"timeout", "11s"},  {"huge", "1"},    {"log", "x"},
+                                                 {"origin", "also"},  {"server", "c"},  {"format", "text"},
+                                                 {"token", "hidden"}, {"key", "more"},  {"pace", "20/s burst=41"}};
+    for (auto [name, value] : changed) {
+        const option_row *r = row(name);
+        assert_true(option_equal(r, &s, &other));
+        assert_true(parse(name, value));
+        assert_false(option_equal(r, &s, &other));
+        for (const option_row &one : rows)
+            if (view(one.section) == "belfry" && &one != r) assert_true(option_equal(&one, &s, &other));
+        option_copy(r, &s, &other);
+        assert_true(option_equal(r, &s, &other));
+    }
+    assert_string_equal(other.token.c_str(), "hidden");
+    assert_int_equal(other.origins.size(), 3);
+    assert_int_equal(other.pace.burst, 41);
+}
+
 void the_nearest_name(void **) {
     static constexpr const char *names[] = {"listen", "log", "log_level", "ping_interval", "pong_timeout", "tls"};
     auto nearest = [](view name) {
@@ -473,6 +495,7 @@ int main() {
         cmocka_unit_test_setup_teardown(numbers_are_formatted_in_the_largest_exact_unit, set_defaults, clear),
         cmocka_unit_test_setup_teardown(the_rest_is_formatted, set_defaults, clear),
         cmocka_unit_test_setup_teardown(secrets_are_not_shown, set_defaults, clear),
+        cmocka_unit_test_setup_teardown(fields_are_compared_and_copied, set_defaults, clear),
         cmocka_unit_test(the_nearest_name),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -367,6 +367,81 @@ void an_address_that_is_taken_is_told(void **) {
     assert_non_null(strstr(e.text, (*directory + "/control").c_str()));
 }
 
+// ---------------------------------------------------------------- reload
+
+std::string with_token(const char *token) {
+    return "GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + std::string(token) + "\r\n\r\n";
+}
+
+// One address stays, one goes, one comes; the token is another; who is connected goes on.
+void addresses_and_token_may_change(void **) {
+    std::string kept = "unix:" + *directory + "/control", added = "unix:" + *directory + "/more";
+    std::string port = control_http_addresses(b->http)[1];
+    int tcp = client_of(1);
+    say(tcp, with_token("secret"));
+    hears(tcp, answer("/a", "keep-alive"), false);
+    error e;
+    size_t which;
+    control_change *change = control_http_change(b->http, {added, kept}, &which, &e);
+    assert_non_null(change);
+    assert_string_equal(control_http_addresses(b->http)[0].c_str(), kept.c_str()); // not yet
+    control_http_commit(change, "other");
+    assert_int_equal(control_http_addresses(b->http).size(), 2);
+    assert_string_equal(control_http_addresses(b->http)[0].c_str(), added.c_str());
+    for (size_t i = 0; i < 2; i++) {
+        int fd = client_of(i);
+        say(fd, GET("/a"));
+        hears(fd, answer("/a", "keep-alive"), false);
+    }
+    say(tcp, with_token("other"));
+    hears(tcp, answer("/a", "keep-alive"), false);
+    say(tcp, with_token("secret"));
+    hears(tcp,
+          refusal("401 Unauthorized", "close", "WWW-Authenticate: Bearer\r\n",
+                  "a valid Authorization: Bearer TOKEN is needed"),
+          true);
+    address a;
+    assert_true(address_parse(port, &a, &e));
+    int refused = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int result = connect(refused, reinterpret_cast<struct sockaddr *>(&a.storage), a.size);
+    close(refused);
+    assert_int_equal(result, -1);
+}
+
+// An empty token is none, not one that an empty field would match.
+void without_a_token_nobody_comes_over_tcp(void **) {
+    int tcp = client_of(1);
+    turns(5); // accepted
+    error e;
+    size_t which;
+    control_http_commit(control_http_change(b->http, {"unix:" + *directory + "/control"}, &which, &e), "");
+    say(tcp, with_token(""));
+    hears(tcp,
+          refusal("401 Unauthorized", "close", "WWW-Authenticate: Bearer\r\n",
+                  "a valid Authorization: Bearer TOKEN is needed"),
+          true);
+    assert_int_equal(b->requests, 0);
+}
+
+void a_change_that_fails_changes_nothing(void **) {
+    std::string kept = "unix:" + *directory + "/control", added = "unix:" + *directory + "/more";
+    write_file("file", "no socket");
+    error e;
+    size_t which = 0;
+    assert_null(control_http_change(b->http, {added, kept, "unix:" + *directory + "/file"}, &which, &e));
+    assert_int_equal(which, 2);
+    assert_non_null(strstr(e.text, "not a socket"));
+    assert_int_equal(access((*directory + "/more").c_str(), F_OK), -1);
+    control_change *change = control_http_change(b->http, {added}, &which, &e);
+    assert_non_null(change);
+    control_http_discard(change);
+    assert_int_equal(access((*directory + "/more").c_str(), F_OK), -1);
+    int fd = unix_client();
+    say(fd, GET("/a"));
+    hears(fd, answer("/a", "keep-alive"), false);
+    assert_int_equal(control_http_addresses(b->http).size(), 2);
+}
+
 } // namespace
 
 #define with_bench(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -394,6 +469,9 @@ int main() {
         with_bench(an_answer_after_the_servers_end_goes_nowhere),
         with_bench(a_port_of_zero_is_resolved),
         with_bench(an_address_that_is_taken_is_told),
+        with_bench(addresses_and_token_may_change),
+        with_bench(without_a_token_nobody_comes_over_tcp),
+        with_bench(a_change_that_fails_changes_nothing),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

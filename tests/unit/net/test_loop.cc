@@ -66,6 +66,48 @@ void a_tick_makes_blocked_turns_return_for_ever(void **state) {
     assert_true(now_ms() - before >= 80); // and not at once: the descriptor is read each time
 }
 
+void lag_is_how_late_a_tick_is_looked_at(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    loop_tick(l, 20);
+    assert_int_equal(histogram_count(&l->lag), 0);
+    usleep(100000); // before the loop turns at all: a start is no lag
+    loop_turn(l, true);
+    assert_int_equal(histogram_count(&l->lag), 0);
+    assert_int_equal(loop_lag_peak(l), 0);
+    usleep(130000); // several ticks are missed, and are one that is late
+    loop_turn(l, true);
+    assert_int_equal(histogram_count(&l->lag), 1);
+    assert_true(loop_lag_peak(l) >= 100000000);
+    assert_int_equal(l->lag.sum_ns, loop_lag_peak(l));
+    const uint64_t peak = loop_lag_peak(l);
+    loop_turn(l, true); // a wake is no tick
+    assert_int_equal(histogram_count(&l->lag), 2);
+    assert_true(loop_lag_peak(l) >= peak);
+    loop_wake(l);
+    loop_turn(l, false);
+    assert_in_range(histogram_count(&l->lag), 2, 3);
+}
+
+void the_longest_lag_is_forgotten_after_a_while(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    loop_tick(l, 20);
+    loop_turn(l, true);
+    usleep(100000);
+    loop_turn(l, true);
+    const uint64_t peak = loop_lag_peak(l);
+    assert_true(peak >= 50000000);
+    l->lag_window_end_ns = 1; // ages ago: nothing of then is left
+    loop_turn(l, true);
+    assert_int_equal(l->lag_peaks_ns[1], 0);
+    l->lag_peaks_ns[0] = 3600000000000;
+    for (int window = 0; window < 2; window++) {
+        l->lag_window_end_ns = clock_monotonic_ns(); // just now
+        assert_int_equal(loop_lag_peak(l), 3600000000000);
+        loop_turn(l, true);
+    }
+    assert_true(loop_lag_peak(l) < 3600000000000);
+}
+
 void *wake_later(void *context) {
     usleep(50000);
     loop_wake(static_cast<loop *>(context));
@@ -118,6 +160,8 @@ int main() {
         cmocka_unit_test_setup_teardown(a_turn_without_blocking_returns, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bell_rung_before_the_turn_is_heard_once, setup, teardown),
         cmocka_unit_test_setup_teardown(a_tick_makes_blocked_turns_return_for_ever, setup, teardown),
+        cmocka_unit_test_setup_teardown(lag_is_how_late_a_tick_is_looked_at, setup, teardown),
+        cmocka_unit_test_setup_teardown(the_longest_lag_is_forgotten_after_a_while, setup, teardown),
         cmocka_unit_test_setup_teardown(another_thread_wakes_a_blocked_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_handler_wakes_it_and_errno_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(the_buffers_are_as_large_as_promised, setup, teardown),

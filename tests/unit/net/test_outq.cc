@@ -357,6 +357,51 @@ void a_tls_stream_is_offered_one_record(void **state) {
     assert_empty(b);
 }
 
+// What was written whole and is a message, and every byte; nothing that was dropped.
+void messages_and_bytes_are_counted_as_they_are_written(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    struct outq *q = &b->queue;
+    push_numbers(b, 10, 14);
+    push(b, frame_as_no_message(make(b, "ping")));
+    frame *of_a_room = make(b, "room");
+    of_a_room->room = 7;
+    of_a_room->key = frame_no_message; // with a room, another mark: a gap, which is told to the client
+    push(b, of_a_room);
+    b->to.take = 7; // two whole frames, and a byte of the third
+    assert_int_equal(flush(b), stream_result::ok);
+    assert_int_equal(q->messages, 2);
+    assert_int_equal(q->written, 7);
+    assert_int_equal(outq_drop_unsent(q, &b->chunks, true), 3); // the counts stay
+    assert_int_equal(q->messages, 2);
+    b->to.take = SIZE_MAX;
+    assert_int_equal(flush(b), stream_result::ok);
+    assert_int_equal(q->messages, 3);
+    assert_int_equal(q->written, 9);
+    push(b, make(b, "ping"));
+    push(b, frame_as_no_message(make(b, "pong")));
+    push(b, of_a_room);
+    assert_int_equal(flush(b), stream_result::ok);
+    assert_int_equal(q->messages, 5);
+    push(b, make(b, "taken"));
+    frame_unref(outq_take(q, &b->chunks));
+    assert_int_equal(q->messages, 6);
+    assert_int_equal(q->written, 9 + 12 + 5);
+}
+
+void the_counts_say_before_they_run_over(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    struct outq *q = &b->queue;
+    q->messages = 0x7fff;
+    q->written = 0x7fffffff;
+    assert_false(outq_counts_full(q));
+    q->messages = 0x8000;
+    assert_true(outq_counts_full(q));
+    q->messages = 0;
+    q->written = 0x80000000;
+    assert_true(outq_counts_full(q));
+    q->written = 0;
+}
+
 void dropping_spares_what_is_on_the_wire(void **state) {
     bench *b = static_cast<bench *>(*state);
     push_numbers(b, 10, 60);
@@ -461,6 +506,8 @@ int main() {
         cmocka_unit_test_setup_teardown(a_queue_is_emptied_without_a_stream, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(empty_frames_do_no_harm, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(a_tls_stream_is_offered_one_record, setup_fake_tls, teardown),
+        cmocka_unit_test_setup_teardown(messages_and_bytes_are_counted_as_they_are_written, setup_fake, teardown),
+        cmocka_unit_test_setup_teardown(the_counts_say_before_they_run_over, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(dropping_spares_what_is_on_the_wire, setup_fake, teardown),
         cmocka_unit_test_setup_teardown(dropping_spares_a_pending_record, setup_fake_tls, teardown),
         cmocka_unit_test_setup_teardown(any_mixture_keeps_order, setup_fake, teardown),

@@ -212,10 +212,13 @@ int keep_session(SSL *, SSL_SESSION *session) {
     return 1;
 }
 
+// With a copy: a client's session is spoiled by much that has nothing to do with the server.
 bool resumes(const char *host, int version, SSL_SESSION *session) {
     open_ends(host);
     SSL_set_max_proto_version(ssl_of(&ends.client), version);
-    if (session != nullptr) SSL_set_session(ssl_of(&ends.client), session);
+    SSL_SESSION *copy = session != nullptr ? SSL_SESSION_dup(session) : nullptr;
+    if (copy != nullptr) SSL_set_session(ssl_of(&ends.client), copy);
+    SSL_SESSION_free(copy);
     shake_hands_well();
     char byte;
     size_t got;
@@ -243,10 +246,19 @@ void test_tickets(void **) {
         SSL_SESSION_set1_hostname(moved, "other.example.org");
         assert_false(resumes("other.example.org", version, moved));
         SSL_SESSION_free(moved);
-        // Nor one of a context made anew (its ticket keys are new).
+        // Nor one of a context made anew (its ticket keys are new), unless it has taken the keys over.
+        tls_context *old = tls_ref(server_context);
         serve({"a", "other"});
         assert_false(resumes("a.example.com", version, first));
+        tls_server_keep_tickets(server_context, old);
+        assert_true(resumes("a.example.com", version, first));
+        // The keys alone are not enough: with another certificate of that name there is a whole handshake.
+        serve({"a-rsa", "other"});
+        tls_server_keep_tickets(server_context, old);
+        assert_false(resumes("a.example.com", version, first));
+        tls_unref(old);
         SSL_SESSION_free(first);
+        serve({"a", "other"});
         SSL_SESSION_free(kept);
         kept = nullptr;
     }

@@ -12,6 +12,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "relay/adoption.h"
 #include "relay/node.h"
 
 #include <limits.h>
@@ -187,15 +188,21 @@ inline void hear_one(uint32_t w, letter *l, std::string *heard) {
                   (as<answer_letter>(l)->duplicate ? " duplicate" : "") + "; ";
         delete as<answer_letter>(l);
         return;
+    case letter_type::adopt:
+        *heard += "adopt; ";
+        delete as<adopt_letter>(l);
+        return;
     case letter_type::fence:
         *heard += "fence; ";
         delete as<fence_letter>(l);
         return;
     default:
         *heard += l->type == letter_type::gap    ? "gap; "
-                  : l->type == letter_type::stop ? "stop; "
-                  : l->type == letter_type::kill ? "kill; "
-                                                 : "?; ";
+                  : l->type == letter_type::drain   ? "drain; "
+                  : l->type == letter_type::overdue ? "overdue; "
+                  : l->type == letter_type::stop    ? "stop; "
+                  : l->type == letter_type::kill    ? "kill; "
+                                                    : "?; ";
         delete l;
     }
 }

@@ -215,6 +215,32 @@ void the_flush_goes_by_slices(void **) {
         assert_bytes(received(each), server_frame(text, "1"));
 }
 
+// Two messages, the second one while the first is still being written: each is observed once, when its last member has
+// been written.
+void how_long_it_took_is_known_once_all_have_it(void **) {
+    constexpr uint32_t n = fanout_slice + 10;
+    const histogram *observed = &the_shard()->count.fanout;
+    test_client first = {};
+    for (uint32_t i = 0; i < n; i++) {
+        test_client c = open_client(form_raw);
+        enter(c.at, "news");
+        if (!i) first = c;
+    }
+    enter(first.at, "one");
+    message *m = make_message("news", "1", payload_kind::any);
+    m->received_ns -= 3000000000; // 3 s ago
+    deliver(m);
+    assert_true(fanout_flush(the_shard()));
+    assert_int_equal(histogram_count(observed), 0);
+    deliver(make_message("one", "2", payload_kind::any)); // its member has been written, and is again
+    assert_false(fanout_flush(the_shard()));
+    assert_int_equal(histogram_count(observed), 2);
+    assert_in_range(observed->sum_ns, 3000000000, 60000000000);
+    deliver(make_message("nobody-here", "3", payload_kind::any));
+    turn();
+    assert_int_equal(histogram_count(observed), 2);
+}
+
 // ---------------------------------------------------------------- slow consumers
 
 void who_overflows_is_closed_with_4413(void **) {
@@ -385,6 +411,7 @@ int main() {
         with_bench(no_reference_is_left_over),
         with_bench(many_messages_are_one_write_a_connection),
         with_bench(the_flush_goes_by_slices),
+        with_bench(how_long_it_took_is_known_once_all_have_it),
         with_bench(who_overflows_is_closed_with_4413),
         with_bench(the_queue_may_be_filled_to_its_last_byte),
         with_bench(a_begun_frame_is_finished_before_the_close),

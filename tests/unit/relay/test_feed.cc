@@ -64,6 +64,29 @@ void test_history_that_lacks_it_too(void **) {
     assert_seen("read 9 5; gap E12; m13; ");
 }
 
+// The room keeps no history any more: nobody's message is lost, what is missing is told.
+void test_settled_with_a_hole(void **) {
+    begin();
+    live_message("E", 12);
+    live_message("E", 14);
+    ask(7, "E", 9);
+    assert_seen("read 9 5; ");
+    feed_settle(bench->of);
+    assert_seen("gap E11; m12; gap E13; m14; answer 7 no; ");
+    page("E", 10, 14); // too late
+    assert_seen("");
+    assert_int_equal(bench->of->held.size(), 0);
+}
+
+void test_settled_before_it_was_live(void **) {
+    feed_subscribed(bench->of, true);
+    live_message("E", 12);
+    ask(7, "E", 11);
+    assert_seen("read 0 1; ");
+    feed_settle(bench->of);
+    assert_seen("live -; gap E11; m12; answer 7 no; ");
+}
+
 void test_two_holes(void **) {
     begin();
     live_message("E", 12);
@@ -356,6 +379,8 @@ int main() {
         FEED_TEST(test_hole_closes_by_itself),
         FEED_TEST(test_trimmed_hole_is_a_gap),
         FEED_TEST(test_history_that_lacks_it_too),
+        FEED_TEST(test_settled_with_a_hole),
+        FEED_TEST(test_settled_before_it_was_live),
         FEED_TEST(test_two_holes),
         FEED_TEST(test_failed_read_is_a_gap),
         FEED_TEST(test_hole_times_out),

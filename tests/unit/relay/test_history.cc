@@ -241,6 +241,30 @@ void test_a_message_is_charged_with_its_forms(void **) {
 }
 
 // Beside the payload itself, which is there twice: as it came, and in the form that the members got.
+// A reload: those rooms keep nothing any more, what comes later is of another epoch.
+void test_rooms_are_forgotten(void **) {
+    for (view room : {"a", "b", "c"})
+        keep(room, "1", 10);
+    const position place = top("place"), b = top("b");
+    history_forget(
+        h, [](void *, view room) { return room == "b"; }, nullptr);
+    assert_int_equal(h->count.rooms, 1);
+    assert_int_equal(h->count.messages, 1);
+    assert_int_equal(h->count.places, 0);
+    assert_int_equal(h->rooms.count, 1);
+    assert_read(read("b", 0), "1=1 whole");
+    const position again = top("place"), same = top("b");
+    assert_false(position_same_epoch(&place, &again));
+    assert_true(position_same_epoch(&b, &same));
+    assert_int_equal(keep("a", "2", 10), 1);
+    history_turn(h, start_ms + 60100); // the others' time is over: nothing of them is left to end
+    assert_int_equal(h->count.messages, 0);
+    history_forget(
+        h, [](void *, view) { return false; }, nullptr);
+    assert_int_equal(h->count.bytes, 0);
+    assert_int_equal(h->rooms.count, 0);
+}
+
 void test_what_a_message_costs(void **) {
     constexpr size_t count = 10000;
     json_reader *reader = json_reader_new();
@@ -295,6 +319,7 @@ int main() {
         with_history(test_a_message_above_the_budget_is_not_kept),
         with_history(test_a_message_is_charged_with_its_forms),
         with_history(test_forms_that_joiners_have_made_are_charged),
+        with_history(test_rooms_are_forgotten),
         with_history(test_what_a_message_costs),
     };
     return cmocka_run_group_tests_name("history", tests, nullptr, nullptr);

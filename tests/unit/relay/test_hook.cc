@@ -98,6 +98,24 @@ void a_client_is_served_in_order(void **) {
     assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":3,\"data\":null}"));
 }
 
+// A call that runs ends as it began; one that waits behind it, and now has nobody to ask, fails.
+void a_reload_takes_the_hook_away(void **) {
+    test_client c = open_client(form_json);
+    say(c, call);
+    asked();
+    expiry_refresh(c.at);
+    bench->way.hook = "";
+    bench->way.hook_secret = "other";
+    answer("200 OK", "{\"data\":1}");
+    assert_bytes(received(c), object("{\"type\":\"ok\",\"id\":1,\"data\":1}"));
+    assert_true(c.at->client->refreshing);
+    pass(200);
+    assert_false(c.at->client->refreshing);
+    assert_int_equal(c.at->client->call_count, 0);
+    assert_int_equal(the_shard()->count.edge.hook_failures, 1);
+    assert_bytes(asked(), "");
+}
+
 void state_is_kept_and_echoed(void **) {
     test_client c = open_client(form_json);
     client_of(c.at)->user = "56";
@@ -297,6 +315,7 @@ int main() {
         with_bench(a_call_is_asked_and_answered),
         with_bench(without_a_secret_nothing_is_signed),
         with_bench(a_client_is_served_in_order),
+        with_bench(a_reload_takes_the_hook_away),
         with_bench(state_is_kept_and_echoed),
         with_bench(what_is_no_answer_is_502),
         with_bench(too_large_an_answer_is_502),

@@ -37,6 +37,10 @@ void arrives(uint64_t offset, const char *payload) {
     events()->deliver(&bench->node, m);
 }
 
+void node_subscribed_now(view room) {
+    events()->subscribed(&bench->node, room);
+}
+
 void enter() {
     want(0, 1, "log");
     turn();
@@ -207,6 +211,83 @@ void an_id_on_the_command_channel_counts_once_a_node(void **) {
     assert_heard(0, "message log 1; ");
 }
 
+// ---- reloads ----
+
+// The settings of the second one stay the node's.
+void reload(relay_settings *now, int *done) {
+    node_adopt(
+        &bench->node, now, {}, [](void *count) { ++*static_cast<int *>(count); }, done);
+}
+void adopted(uint32_t w) {
+    say(w, new letter{letter_type::adopted}, 0);
+}
+
+void a_reload_ends_when_all_have_answered(void **) {
+    int done = 0;
+    static relay_settings now;
+    now = bench->settings;
+    reload(&now, &done);
+    assert_heard(0, "adopt; ");
+    assert_heard(1, "adopt; ");
+    adopted(1);
+    turn();
+    assert_int_equal(done, 0);
+    assert_true(node_adopting(&bench->node));
+    adopted(0);
+    turn();
+    assert_int_equal(done, 1);
+    assert_false(node_adopting(&bench->node));
+}
+
+void history_ends_and_begins(void **) {
+    int done = 0;
+    static relay_settings without, with;
+    without = with = bench->settings;
+    without.rooms[0].history = 0;
+    enter();
+    assert_true(publish("log", "a", nullptr));
+    const position before = place(1);
+    reload(&without, &done);
+    assert_heard(0, "message log a @1; gap 1 log; adopt; "); // no place any more
+    ask(0, 7, before);                                       // it has not heard of it yet
+    want(1, 2, "log");
+    turn();
+    assert_heard(0, "joined 7 no; ");
+    assert_heard(1, "adopt; active 2 log; ");
+    assert_true(publish("log", "b", nullptr));
+    assert_heard(0, "message log b; ");
+    for (uint32_t w = 0; w < workers; w++)
+        adopted(w);
+    turn();
+    assert_int_equal(done, 1);
+    assert_int_equal(shard_of(0)->outbox_bytes.load(), 0);
+    reload(&with, &done);
+    assert_heard(0, "gap 1 log @1; adopt; "); // the bench's broker has kept its place
+    assert_true(publish("log", "c", nullptr));
+    assert_heard(0, "message log c @2; ");
+    assert_heard(1, "message log b; gap 2 log @1; adopt; message log c @2; ");
+}
+
+void history_begins_before_the_broker_delivers(void **) {
+    int done = 0;
+    static relay_settings without, with;
+    without = with = bench->settings;
+    without.rooms[0].history = 0;
+    reload(&without, &done);
+    bench->silent = true;
+    want(0, 1, "log");
+    turn();
+    for (uint32_t w = 0; w < workers; w++)
+        adopted(w);
+    turn();
+    reload(&with, &done);
+    ask(0, 7, place(0));
+    turn();
+    assert_heard(0, "adopt; adopt; ");
+    node_subscribed_now("log");
+    assert_heard(0, "active 1 log @0; joined 7 no @0; "); // what was asked for is of no epoch
+}
+
 void what_waits_for_history_is_settled_at_the_end(void **) {
     bench->silent = true; // not subscribed: messages wait
     want(0, 1, "log");
@@ -240,6 +321,9 @@ int main() {
         with_node(a_broker_that_is_away_makes_rooms_live_without_a_place),
         with_node(an_id_is_published_once),
         with_node(an_id_on_the_command_channel_counts_once_a_node),
+        with_node(a_reload_ends_when_all_have_answered),
+        with_node(history_ends_and_begins),
+        with_node(history_begins_before_the_broker_delivers),
         with_node(what_waits_for_history_is_settled_at_the_end),
     };
     return cmocka_run_group_tests_name("node_history", tests, nullptr, nullptr);
