@@ -22,8 +22,8 @@ enum class log_level : uint8_t { error, warn, info, debug };
 // Opens the file again (after logrotate moved it), and the access log's; on failure keeps the old one and says so in
 // it. Main thread.
 void log_reopen();
-// Once a second, however often it is called: files that were deleted are made again, and where lines could not be written, it says how many
-// as soon as it can. The same for the access log. Main thread.
+// Once a second, however often it is called: files that were deleted are made again, and where lines could not be
+// written, it says how many as soon as it can. The same for the access log. Main thread.
 void log_tend();
 // How many lines could not be written since the start.
 uint64_t log_dropped();

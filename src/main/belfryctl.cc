@@ -1,118 +1,22 @@
 // belfryctl(1): the control API from the shell. One blocking HTTP request, the answer printed. Its own process.
-#ifdef HAVE_CONFIG_H
-#include <config.h>
-#endif
-#ifndef BELFRY_RUNSTATEDIR
-#define BELFRY_RUNSTATEDIR "/run"
-#endif
-
 #include "base/bytes.h"
 #include "base/frame.h"
+#include "main/belfryctl_top.h"
+#include "main/control_client.h"
 #include "proto/json.h"
 #include "proto/uri.h"
 
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <string>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 namespace belfry {
-
-struct control_target {
-    std::string socket = BELFRY_RUNSTATEDIR "/belfry/control.sock";
-    std::string url; // http://HOST:PORT, instead of the socket
-    bool json = false;
-};
-
-struct control_answer {
-    int status = 0;
-    std::string body;
-};
 
 static int fail(const std::string &text) {
     fprintf(stderr, "belfryctl: %s\n", text.c_str());
     return 1;
-}
-
-// ---------------------------------------------------------------- one request
-
-static int connect_unix(const std::string &path) {
-    struct sockaddr_un a = {};
-    a.sun_family = AF_UNIX;
-    if (path.size() >= sizeof a.sun_path) return errno = ENAMETOOLONG, -1;
-    memcpy(a.sun_path, path.c_str(), path.size() + 1);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, reinterpret_cast<struct sockaddr *>(&a), sizeof a) == 0) return fd;
-    int saved = errno;
-    if (fd >= 0) close(fd);
-    errno = saved;
-    return -1;
-}
-
-static int connect_tcp(const std::string &url, std::string *host) {
-    std::string rest = url.compare(0, 7, "http://") == 0 ? url.substr(7) : url;
-    *host = rest = rest.substr(0, rest.find('/'));
-    size_t colon = rest.rfind(':');
-    if (colon == std::string::npos) return errno = EINVAL, -1;
-    std::string name = rest.substr(0, colon), port = rest.substr(colon + 1);
-    if (name.size() > 2 && name[0] == '[') name = name.substr(1, name.size() - 2);
-    struct addrinfo hints = {}, *found = nullptr;
-    hints.ai_socktype = SOCK_STREAM;
-    if (getaddrinfo(name.c_str(), port.c_str(), &hints, &found) != 0) return errno = EADDRNOTAVAIL, -1;
-    int fd = -1;
-    for (struct addrinfo *a = found; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (fd < 0 || connect(fd, a->ai_addr, a->ai_addrlen) == 0) continue;
-        close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(found);
-    return fd;
-}
-
-static bool send_all(int fd, view bytes) {
-    while (!bytes.empty()) {
-        ssize_t n = send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-        if (n <= 0) return false;
-        bytes.remove_prefix(static_cast<size_t>(n));
-    }
-    return true;
-}
-
-static std::string receive_all(int fd) {
-    std::string out;
-    char piece[16384];
-    for (ssize_t n; (n = recv(fd, piece, sizeof piece, 0)) > 0;)
-        out.append(piece, static_cast<size_t>(n));
-    return out;
-}
-
-// False with errno where nobody answers.
-static bool ask(const control_target *t, const std::string &method, const std::string &path, const std::string &body,
-                control_answer *out) {
-    std::string host = "localhost";
-    int fd = t->url.empty() ? connect_unix(t->socket) : connect_tcp(t->url, &host);
-    if (fd < 0) return false;
-    struct timeval patience = {30, 0};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
-    std::string request = method + " " + path + " HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n";
-    if (const char *token = getenv("BELFRY_TOKEN")) request += std::string("Authorization: Bearer ") + token + "\r\n";
-    request += "Content-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
-    std::string answer;
-    if (send_all(fd, request)) answer = receive_all(fd);
-    close(fd);
-    size_t end = answer.find("\r\n\r\n");
-    if (end == std::string::npos || answer.compare(0, 9, "HTTP/1.1 ") != 0) return errno = EPROTO, false;
-    out->status = atoi(answer.c_str() + 9);
-    out->body = answer.substr(end + 4);
-    return true;
 }
 
 // ---------------------------------------------------------------- printing
@@ -156,7 +60,7 @@ static int unanswered(const control_target *t) {
 
 static int show(const control_target *t, const std::string &method, const std::string &path, const std::string &body) {
     control_answer answer;
-    if (!ask(t, method, path, body, &answer)) return unanswered(t);
+    if (!control_ask(t, method, path, body, &answer)) return unanswered(t);
     if (t->json)
         printf("%s\n", answer.body.c_str());
     else
@@ -197,7 +101,7 @@ static void print_mistakes(const std::string &body, const char *member) {
 static int reload(const control_target *t) {
     if (t->json) return show(t, "POST", "/v1/reload", "");
     control_answer answer;
-    if (!ask(t, "POST", "/v1/reload", "", &answer)) return unanswered(t);
+    if (!control_ask(t, "POST", "/v1/reload", "", &answer)) return unanswered(t);
     print_mistakes(answer.body, answer.status == 200 ? "warnings" : "errors");
     if (answer.status == 422) return fail("nothing has changed");
     print_pretty(answer.body);
@@ -208,7 +112,7 @@ static int reload(const control_target *t) {
 static int config(const control_target *t) {
     if (t->json) return show(t, "GET", "/v1/config", "");
     control_answer answer;
-    if (!ask(t, "GET", "/v1/config?format=ini", "", &answer)) return unanswered(t);
+    if (!control_ask(t, "GET", "/v1/config?format=ini", "", &answer)) return unanswered(t);
     fputs(answer.body.c_str(), stdout);
     return answer.status == 200 ? 0 : fail("the daemon answered " + std::to_string(answer.status));
 }
@@ -244,6 +148,7 @@ static int usage(FILE *out, int code) {
           "  config                            the configuration in force, as ini\n"
           "  reload                            read the file again; prints every mistake, and changes nothing then\n"
           "  drain                             ask all clients to leave, then end; at drain_rate\n"
+          "  top [--once]                      a live view; q ends it\n"
           "A token for TCP is taken from the environment: BELFRY_TOKEN.\n",
           out);
     return code;
@@ -287,6 +192,8 @@ static int run(const control_target *t, int argc, char **argv) {
     if (command == "command" && argc == 2) return show(t, "POST", "/v1/commands", argv[1]);
     if (command == "config" && argc == 1) return config(t);
     if (command == "reload" && argc == 1) return reload(t);
+    if (command == "top" && (argc == 1 || (argc == 2 && strcmp(argv[1], "--once") == 0)))
+        return belfryctl_top(t, argc == 2);
     if (command == "drain" && argc == 1) return show(t, "POST", "/v1/drain", "");
     if (command == "disconnect") return disconnect(t, argc - 1, argv + 1);
     if (command == "connections" && argc % 2 == 1) {

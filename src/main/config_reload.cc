@@ -1,6 +1,8 @@
 // What a reload keeps of the configuration in force. Main thread.
 #include "main/config_reload.h"
 
+#include "main/sockets.h"
+
 #include <algorithm>
 #include <string.h>
 
@@ -82,11 +84,34 @@ static void make_scopes(const reloading *r, const char *kind, const std::string 
     modules_make_scopes(&r->out->modules, kind, name, values, scopes, complain_scope, &c);
 }
 
+static bool listens(const listener_settings *l, const std::string &address) {
+    return std::any_of(l->listen.begin(), l->listen.end(), [&](const std::string &other) {
+        return address_canonical(other) == address_canonical(address);
+    });
+}
+
+static bool is_new(const reloading *r, const listener_settings *l) {
+    const std::vector<listener_settings> *before = &r->in_force->relay.listeners;
+    return std::none_of(before->begin(), before->end(), [l](const listener_settings &b) { return b.name == l->name; });
+}
+
+// The new listener that has all addresses of one that is gone: it is the same under another name. Or null.
+static listener_settings *renamed(const reloading *r, const listener_settings *old) {
+    for (listener_settings &l : r->out->relay.listeners)
+        if (!l.retired && is_new(r, &l) &&
+            std::all_of(old->listen.begin(), old->listen.end(), [&](const std::string &a) { return listens(&l, a); }))
+            return &l;
+    return nullptr;
+}
+
 static void retire_listeners(const reloading *r) {
     std::vector<listener_settings> *all = &r->out->relay.listeners;
     for (const listener_settings &old : r->in_force->relay.listeners) {
         auto same = [&](const listener_settings &l) { return !l.retired && l.name == old.name; };
-        if (std::any_of(all->begin(), all->end(), same) || !retire(r, "listener " + old.name, old.retired)) continue;
+        if (std::any_of(all->begin(), all->end(), same)) continue;
+        listener_settings *now = old.retired ? nullptr : renamed(r, &old);
+        if (now) now->formerly.push_back(old.name);
+        if (now || !retire(r, "listener " + old.name, old.retired)) continue;
         listener_settings *l = &all->emplace_back(old);
         l->retired = true;
         if (l->context) tls_ref(l->context);
@@ -101,6 +126,7 @@ static void retire_upstreams(const reloading *r) {
         if (std::any_of(all->begin(), all->end(), same) || !retire(r, "upstream " + old.name, old.retired)) continue;
         upstream_settings *u = &all->emplace_back(old);
         u->retired = true;
+        u->health_check.clear(); // this copy may be there for long after its last connection
         if (u->tls) tls_ref(u->tls);
         r->out->upstream_values.push_back(r->in_force->upstream_values[i]);
         make_scopes(r, "upstream", u->name, &r->out->upstream_values.back(), &u->scopes);

@@ -5,7 +5,8 @@
 // option.
 // - Sections that are no more in the file, but that connections may still point at (listeners, upstreams, routes), are
 //   carried over as retired ones, behind all others of their kind: for drain_timeout and a little more, by the time of
-//   the reload that looks. A route is known by its host and path, the others by their names.
+//   the reload that looks. A route is known by its host and path, the others by their names;
+//   a listener also by its addresses, where all of them have one new name.
 // - Certificates, included files, ${ENV} and file: secrets are read again, whether the ini file has changed or not.
 #pragma once
 

@@ -37,7 +37,7 @@ static void write_process(const control_api *a, buffer *out) {
                   "\"ready\":%s,\"stopping\":%s,\"generation\":%llu,\"limit\":%lld",
                   big(now.wall_ms), PACKAGE_VERSION, static_cast<int>(node_id().size()), node_id().data(), getpid(),
                   big((now.wall_ms - a->started_ms) / 1000), a->node->worker_count,
-                  node_ready(a->node) ? "true" : "false", a->node->stopping ? "true" : "false",
+                  node_ready(a->node) ? "true" : "false", a->node->unready ? "true" : "false",
                   big(a->reload->generation), static_cast<long long>(a->limits->max_connections));
     buffer_printf(out, ",\"cpu_ms\":%llu,\"resident\":%llu,\"files\":%llu", big(p.cpu_ns / 1000000),
                   big(p.resident_bytes), big(p.open_fds));

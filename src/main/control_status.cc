@@ -14,6 +14,8 @@
 #include "main/stopping.h"
 #include "relay/broker_memory.h"
 #include "relay/broker_redis.h"
+#include "relay/handover_in.h"
+#include "relay/handover_out.h"
 
 #include <malloc.h>
 #include <string.h>
@@ -236,6 +238,17 @@ static void write_limits(const process_limits *l, const config *c, buffer *out) 
 }
 
 // Who was asked to leave, and how they went: at the end of the process, or after a reload.
+// Of this process's two ends of upgrades: where it has come from, where it goes.
+static void write_handover(const node *n, buffer *out) {
+    handover_in_counters in = handover_in_count(n);
+    handover_out_counters gone = handover_out_count(n);
+    buffer_printf(out,
+                  ",\"handover\":{\"come\":%llu,\"refused\":%llu,\"dropped\":%llu,\"gaps\":%llu,\"moved\":%llu,"
+                  "\"not_taken\":%llu,\"given_up\":%llu,\"other_process\":%s}",
+                  big(in.come), big(in.refused), big(in.dropped), big(in.gaps), big(gone.moved), big(gone.refused),
+                  big(gone.given_up), handover_node_sibling(n) ? "true" : "false");
+}
+
 static void write_drain(const control_api *a, const drain_counters *n, buffer *out) {
     buffer_printf(
         out, ",\"drain\":{\"stage\":\"%s\",\"said\":%llu,\"closed\":%llu,\"timed_out\":%llu,\"dropped\":%llu}",
@@ -262,6 +275,7 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
     write_counters(&sum.count, out);
     write_drain(a, &sum.count.drain, out);
+    write_handover(a->node, out);
     write_proxy(&sum.count.edge, out);
     write_plain(&sum.count.plain, out);
     buffer_printf(out, ",\"client_js\":%llu", big(sum.count.edge.client_js));

@@ -60,6 +60,13 @@ static void catch_signals(loop *l) {
     sigprocmask(SIG_UNBLOCK, &all, nullptr);
 }
 
+// What comes from here on would ring the bell of a loop that is not there any more.
+static void heed_no_signals() {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, nullptr);
+}
+
 void daemon_stop_listening(daemon *d) {
     sockets none = {};
     sockets_replace(&d->listening, &none);
@@ -91,6 +98,9 @@ static void heed_signals(daemon *d) {
 
 // ---------------------------------------------------------------- the master's word
 
+// Who was accepted just before comes in all the same, and then hears the goodbye: a refusal would be for nothing.
+static constexpr uint64_t handshakes_ms = 1000;
+
 // Another process serves at the same addresses: nothing that it has now may be closed but for this one's own
 // descriptors.
 static void retire(daemon *d) {
@@ -103,6 +113,7 @@ static void retire(daemon *d) {
     handover_begin_old(d, d->master.retire_fd);
     d->master.retire_fd = -1;
     stopping_ask(&d->stopping, "another process serves", false);
+    d->stopping.due_ms += handshakes_ms;
 }
 
 static void heed_master(daemon *d) {
@@ -253,6 +264,7 @@ static void destroy(daemon *d) {
     control_api_destroy(&d->api);
     sockets_close(&d->listening);
     master_link_close(d);
+    heed_no_signals();
     loop_free(d->loop);
     reload_destroy(&d->reload);
     config_free(d->settings);

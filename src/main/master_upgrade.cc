@@ -27,13 +27,15 @@ static constexpr int no_such_binary = 127;
 
 static const char *why_not(master *m) {
     const worker_process *w = master_current(m);
-    size_t retired = 0;
-    for (const worker_process &each : m->workers)
+    size_t retired = 0, starting = 0;
+    for (const worker_process &each : m->workers) {
         retired += each.role == worker_role::retired;
+        starting += each.role == worker_role::starting;
+    }
     if (m->stops || m->ending) return "it is stopping";
     if (w && w->stopping) return "it is stopping";
     if (m->check.pid) return "an upgrade is under way";
-    if (w && w->role == worker_role::starting) return "a worker process is just starting";
+    if (starting) return "a worker process is just starting";
     if (retired >= retired_max) return "too many old worker processes still say goodbye to their clients";
     return nullptr;
 }
@@ -250,6 +252,7 @@ static bool tell(const worker_process *w, channel_kind kind, int fd) {
 
 void upgrade_hand_over(master *m, worker_process *from, worker_process *to) {
     from->role = worker_role::retired;
+    if (m->stops) return; // both know
     m->settle_at_ms = master_now_ms() + handover_ms;
     log_info("upgrade: worker process %d serves, the old one, %d, hands over", to->pid, from->pid);
     error e;

@@ -54,8 +54,8 @@ bool worker_fork(master *m, const std::vector<kept_address> *kept, const std::st
     int ends[2];
     if (!packet_pair(ends, &e)) return log_error("can't start a worker process: %s", e.text), false;
     birth b = {ends[1], getpid(), m->generation + 1, m->crashes, !m->served, upgrade, node, m->watchdog_ms / 4, {}};
+    copy_kept(&m->inherited, &b); // first, for among the others they come again, as if they were the service's own
     copy_kept(kept, &b);
-    copy_kept(&m->inherited, &b);
     pid_t pid = fork();
     if (pid == 0) {
         close(ends[0]);

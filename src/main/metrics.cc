@@ -23,7 +23,7 @@ static void write_state(const control_api *a, metrics_text *t) {
     metric_value(t, {{"version", PACKAGE_VERSION}}, 1);
     metric_gauge(t, "belfry_ready", "1 while /readyz says so: listeners and broker work, nothing is being shut down.",
                  node_ready(n));
-    metric_gauge(t, "belfry_stopping", "1 while clients are asked to leave since the process ends.", n->unready);
+    metric_gauge(t, "belfry_stopping", "1 from the moment at which the process was told to end.", n->unready);
     metric_gauge(t, "belfry_workers", "Worker threads.", n->worker_count);
     metric_gauge(t, "belfry_process_generation", "Worker processes of this master, this one included.",
                  a->born->generation);

@@ -7,6 +7,16 @@
 
 namespace belfry {
 
+static void write_drain(const drain_counters *n, metrics_text *t) {
+    metric_begin(t, "belfry_drain_total", metric_type::counter,
+                 "Connections that were asked to leave at an end or a reload: said; of those, closed and timed_out; "
+                 "dropped: those that could not be asked in time.");
+    metric_value(t, {{"step", "said"}}, n->said);
+    metric_value(t, {{"step", "closed"}}, n->closed);
+    metric_value(t, {{"step", "timed_out"}}, n->timed_out);
+    metric_value(t, {{"step", "dropped"}}, n->dropped);
+}
+
 void metrics_clients(const control_api *a, const control_sum *sum, metrics_text *t) {
     const counters *n = &sum->all.count;
     metric_begin(t, "belfry_connections", metric_type::gauge,
@@ -34,6 +44,7 @@ void metrics_clients(const control_api *a, const control_sum *sum, metrics_text 
         "Sessions that ended, by close code; 1005 and 1006: without one; 3000, 4000: any code of that thousand.");
     for (const close_count &e : n->closed)
         if (e.count) metric_value(t, {{"code", e.code ? std::to_string(e.code) : "other"}}, e.count);
+    write_drain(&n->drain, t);
 }
 
 static void write_plain(const plain_counters *n, metrics_text *t) {

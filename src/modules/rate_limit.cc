@@ -25,7 +25,8 @@ struct route_limits {
     belfry_rate connection, message, byte, user_message, request;
     int64_t per_ip, per_user; // 0: no limit
     int64_t on_limit;
-    uint64_t id; // of the route's path, in keys: the same after a reload
+    uint64_t id;    // of the route's path, in keys: the same after a reload
+    uint32_t rates; // of `message` and `byte`, to know them again; never 0
 };
 
 struct room_limits {
@@ -42,6 +43,7 @@ struct connection_state {
     uint8_t user[16]; // digest of the user's name
     bool plain;       // a proxied request: neither a connection nor a user's
     bool has_user, counted_address, counted_user;
+    uint32_t rates; // route_limits::rates that the arrivals are of; 0: none yet
 };
 
 constexpr uint16_t close_rate_limit = 4408; // Belfry's own: "rate limit"
@@ -67,12 +69,17 @@ belfry_text text_of(const limit_key *key) {
 }
 
 // FNV-1a: names a route among a config's few.
-uint64_t hash_of(belfry_text text) {
-    uint64_t hash = 0xcbf29ce484222325u;
+uint64_t hash_of(belfry_text text, uint64_t hash = 0xcbf29ce484222325u) {
     for (size_t i = 0; i < text.size; i++) {
         hash = (hash ^ static_cast<uint8_t>(text.data[i])) * 0x100000001b3u;
     }
     return hash;
+}
+
+// What was taken at one rate says nothing about another one: a key's part that changes where a reload changes the rate.
+uint64_t mark_of(const belfry_rate *rate, uint64_t hash) {
+    const int64_t numbers[3] = {rate->amount, rate->period_ms, rate->burst};
+    return hash_of({reinterpret_cast<const char *>(numbers), sizeof numbers}, hash);
 }
 
 // IPv4 whole; of IPv6 the /64, within which anybody has addresses without number. False: a unix socket, behind which
@@ -145,7 +152,7 @@ belfry_verdict_type arrive(const belfry_call *call, belfry_verdict *verdict) {
     if (!address_of(call->request, state->address)) return BELFRY_PASS;
     const belfry_rate *rate = plain ? &limits->request : &limits->connection;
     if (rate->amount > 0) {
-        const limit_key key = key_of(plain ? "rl:h" : "rl:c", state->route, state->address);
+        const limit_key key = key_of(plain ? "rl:h" : "rl:c", mark_of(rate, state->route), state->address);
         const uint64_t wait_ms = call->host->rate_take(rate, text_of(&key), 1, call->now_ms);
         if (wait_ms) return refuse(verdict, wait_ms, plain ? "too many requests" : "too many new connections");
     }
@@ -169,7 +176,7 @@ belfry_verdict_type handshake(const belfry_call *call, belfry_verdict *verdict) 
 belfry_verdict_type admitted(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
-    if (!state->route) return BELFRY_PASS; // it came before a reload brought the limits
+    if (!state->route) return BELFRY_PASS;                      // it came before a reload brought the limits
     if (state->plain && call->request->kind == BELFRY_EVENTS) { // its backend has made the request a held stream
         state->plain = false;
         if (arrive(call, verdict) == BELFRY_DENY) return BELFRY_DENY;
@@ -186,6 +193,10 @@ belfry_verdict_type message(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route);
     auto *state = static_cast<connection_state *>(call->connection);
     if (limits->message.amount <= 0 && limits->byte.amount <= 0) return BELFRY_PASS;
+    if (state->rates != limits->rates) { // a reload has changed them: they begin anew
+        state->message_arrival = state->byte_arrival = 0;
+        state->rates = limits->rates;
+    }
     uint64_t message_next, byte_next;
     const uint64_t by_message = early_by(&limits->message, state->message_arrival, 1, call->now_ms, &message_next);
     const uint64_t by_byte = early_by(&limits->byte, state->byte_arrival, call->data.size, call->now_ms, &byte_next);
@@ -207,11 +218,13 @@ belfry_verdict_type message(const belfry_call *call, belfry_verdict *verdict) {
 belfry_verdict_type room_verdict(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const room_limits *>(call->room);
     if (!limits || limits->message.amount <= 0) return BELFRY_PASS;
-    char key[4 + 255];
+    char key[12 + 255];
     const size_t size = call->room_name.size < 255 ? call->room_name.size : 255;
+    const uint64_t mark = mark_of(&limits->message, 0);
     __builtin_memcpy(key, "rl:r", 4);
-    if (size) __builtin_memcpy(key + 4, call->room_name.data, size);
-    const uint64_t wait_ms = call->host->rate_take(&limits->message, {key, 4 + size}, 1, call->now_ms);
+    __builtin_memcpy(key + 4, &mark, 8);
+    if (size) __builtin_memcpy(key + 12, call->room_name.data, size);
+    const uint64_t wait_ms = call->host->rate_take(&limits->message, {key, 12 + size}, 1, call->now_ms);
     return wait_ms ? refuse(verdict, wait_ms, "too many messages in this room") : BELFRY_PASS;
 }
 
@@ -219,7 +232,7 @@ belfry_verdict_type publish(const belfry_call *call, belfry_verdict *verdict) {
     const auto *limits = static_cast<const route_limits *>(call->route); // null: the room alone has a limit
     auto *state = static_cast<connection_state *>(call->connection);
     if (limits && limits->user_message.amount > 0 && know_user(call, state)) {
-        const limit_key key = key_of("rl:m", limits->id, state->user);
+        const limit_key key = key_of("rl:m", mark_of(&limits->user_message, limits->id), state->user);
         const uint64_t wait_ms = call->host->rate_take(&limits->user_message, text_of(&key), 1, call->now_ms);
         if (wait_ms) {
             if (limits->on_limit == on_limit_close) verdict->close_code = close_rate_limit;
@@ -285,6 +298,7 @@ void *scope_new(const belfry_host *host, const char *section, belfry_text name, 
     route->request = values[route_request_rate].rate;
     route->on_limit = values[route_on_limit].number;
     route->id = hash_of(name);
+    route->rates = static_cast<uint32_t>(mark_of(&route->byte, mark_of(&route->message, 0))) | 1;
     return route;
 }
 

@@ -306,6 +306,7 @@ static void answer_empty(exchange *x, int status) {
     // Many may come in one read, and nothing is written before the end of the turn.
     bool room = conn_queued(c) <= c->send_queue / 2;
     bool keep_alive = room && x->request.keep_alive && !x->request.chunked && !x->request.content_length;
+    keep_alive = keep_alive && !conn_leaving(c);
     buffer *out = &c->on->scratch;
     buffer_clear(out);
     buffer_printf(out, "HTTP/1.1 %d %s\r\n%s%s", status, http1_reason(status),
@@ -327,6 +328,7 @@ static void answer_client_js(exchange *x) {
     conn *c = x->on;
     bool room = conn_queued(c) <= c->send_queue / 2; // as above
     bool keep_alive = room && x->request.keep_alive && !x->request.chunked && !x->request.content_length;
+    keep_alive = keep_alive && !conn_leaving(c);
     buffer *out = &c->on->scratch;
     buffer_clear(out);
     if (!client_js_write(&x->request, keep_alive, out))

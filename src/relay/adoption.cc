@@ -11,6 +11,7 @@
 #include "relay/transport.h"
 #include "relay/upstream_pool.h"
 
+#include <algorithm>
 #include <tuple>
 
 namespace belfry {
@@ -49,12 +50,13 @@ adoption *adoption_new(const relay_settings *from, const relay_settings *to) {
     for (const route &was : from->routes) {
         const route *now =
             image(to->routes, [&was](const route &r) { return r.path == was.path && r.host == was.host; });
-        a->ways.push_back(
-            {now, now && taken(now) != taken(&was), now ? chain_need_of(to, now) : chain_need::nothing});
+        a->ways.push_back({now, now && taken(now) != taken(&was), now ? chain_need_of(to, now) : chain_need::nothing});
         a->routes.push_back(now);
     }
     for (const listener_settings &was : from->listeners)
-        a->listeners.push_back(image(to->listeners, [&was](const listener_settings &l) { return l.name == was.name; }));
+        a->listeners.push_back(image(to->listeners, [&was](const listener_settings &l) {
+            return l.name == was.name || std::find(l.formerly.begin(), l.formerly.end(), was.name) != l.formerly.end();
+        }));
     return a;
 }
 
@@ -74,8 +76,8 @@ static const listener_settings *listener_of(const conn *c, const adoption *a) {
     return a->listeners[static_cast<size_t>(c->listener - a->from->listeners.data())];
 }
 
-// Before anything is aimed: what ends here still belongs to the old settings. Their sections were retired, and they have
-// not left in the time that they had.
+// Before anything is aimed: what ends here still belongs to the old settings. Their sections were retired, and they
+// have not left in the time that they had.
 static void end_orphans(shard *s, const adoption *a) {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->slot_count; i++) {

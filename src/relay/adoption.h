@@ -1,7 +1,7 @@
 // A reload, as the relay carries it out: what points into the settings is aimed at the new ones. The main thread makes
-// one of these, says in it what became of each section, aims its own part (node_adopt.cc), and sends it to every worker,
-// which aims its own in one quiet point of its turn: nothing of a connection is on the stack then. When all have
-// answered, nothing points into the old settings.
+// one of these, says in it what became of each section, aims its own part (node_adopt.cc), and sends it to every
+// worker, which aims its own in one quiet point of its turn: nothing of a connection is on the stack then. When all
+// have answered, nothing points into the old settings.
 //
 // What a section became is looked up by its place in the old settings, so that a connection costs one pass over it and
 // no comparison of names: 15,000 of them take a few milliseconds.
@@ -38,9 +38,9 @@ struct adoption {
     const relay_settings *from, *to; // borrowed
     // By the section's place in `from`.
     std::vector<route_image> ways;
-    std::vector<const route *> routes; // the same, for who asks no more; null: gone
+    std::vector<const route *> routes;                // the same, for who asks no more; null: gone
     std::vector<const listener_settings *> listeners; // null: gone
-    bool same_patterns; // rules are by place; else every room looks its own up
+    bool same_patterns;                               // rules are by place; else every room looks its own up
     // By the upstream's place in `to`.
     std::vector<upstream_shared *> upstreams; // borrowed: the node's
     std::vector<int32_t> before;              // its place in `from`; -1: it is new

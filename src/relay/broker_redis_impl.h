@@ -47,7 +47,7 @@ struct canary_flight {
     uint64_t since_ms; // since when it has been waited for: sent, or reading went on
     uint64_t next_ms;  // when the next one is due
     uint64_t interval_ms;
-    bool paused;       // nothing is read
+    bool paused; // nothing is read
 };
 
 // A script that is under way.

@@ -166,7 +166,7 @@ void carrying_answered(shard *s, carried_letter *l) {
     conn *c = conn_find(s, l->to);
     exchange *x = c ? c->exchange : nullptr;
     if (!x || !x->carried || !x->carried->waiting) return carried_free(l); // gone, or told that it took too long
-    bool keep_alive = x->request.keep_alive && conn_queued(c) < unread_max;
+    bool keep_alive = x->request.keep_alive && conn_queued(c) < unread_max && !conn_leaving(c);
     buffer *out = &s->scratch;
     buffer_clear(out);
     buffer_printf(out,

@@ -151,7 +151,8 @@ chain_need chain_need_of(const relay_settings *settings, const struct route *r) 
 }
 
 static chain_block *new_block(const relay_settings *settings, bool states) {
-    auto *block = new (memory_get_zeroed(sizeof(chain_block) + (states ? settings->module_conn_bytes : 0))) chain_block{};
+    auto *block =
+        new (memory_get_zeroed(sizeof(chain_block) + (states ? settings->module_conn_bytes : 0))) chain_block{};
     block->has_states = states;
     return block;
 }
@@ -180,7 +181,8 @@ void chain_adopt(conn *c, chain_need need) {
 static bool block_of_no_use(const conn *c) {
     if (chain_need_of(c->on->settings, c->route) != chain_need::nothing) return false;
     for (uint64_t left = static_cast<chain_block *>(c->modules)->called; left; left &= left - 1) // before a reload
-        if (CHAIN_HOOK(c->on->settings->modules[static_cast<size_t>(std::countr_zero(left))].module, close)) return false;
+        if (CHAIN_HOOK(c->on->settings->modules[static_cast<size_t>(std::countr_zero(left))].module, close))
+            return false;
     return true;
 }
 

@@ -16,26 +16,34 @@ namespace belfry {
 
 static constexpr uint32_t looks_a_turn = 16384; // slots
 static constexpr uint64_t round_ms = 1000;      // between two rounds over all slots, once all were looked at
+static constexpr uint64_t publish_ms = 250;     // that the broker has for its answer to a publish
 static constexpr uint64_t bye_room = 512;       // bytes that a `bye` may take of send_queue
 static constexpr uint64_t ms = 1'000'000;       // ns
 
 // ---------------------------------------------------------------- the pace
 
-void drain_pace_begin(drain_pace *p, uint64_t now_ns) {
-    uint64_t next = p->next_ns.load(std::memory_order_relaxed);
-    while (next < now_ns && !p->next_ns.compare_exchange_weak(next, now_ns, std::memory_order_relaxed)) {
+static uint64_t interval_of(const rate *r) {
+    return r->amount ? static_cast<uint64_t>(r->period_ms) * ms / static_cast<uint64_t>(r->amount) : 0;
+}
+static uint64_t before(uint64_t at, uint64_t by) {
+    return at > by ? at - by : 0;
+}
+
+void drain_pace_begin(drain_pace *p, const rate *r, uint64_t now_ns) {
+    const uint64_t since = before(now_ns, interval_of(r));
+    uint64_t last = p->last_ns.load(std::memory_order_relaxed);
+    while (last < since && !p->last_ns.compare_exchange_weak(last, since, std::memory_order_relaxed)) {
     }
 }
 
 bool drain_pace_claim(drain_pace *p, const rate *r, uint64_t now_ns) {
     if (!r->amount) return true;
-    const uint64_t interval = static_cast<uint64_t>(r->period_ms) * ms / static_cast<uint64_t>(r->amount);
-    const uint64_t oldest = now_ns > drain_slack_ns ? now_ns - drain_slack_ns : 0;
-    uint64_t next = p->next_ns.load(std::memory_order_relaxed);
+    const uint64_t interval = interval_of(r), oldest = before(now_ns, drain_slack_ns);
+    uint64_t last = p->last_ns.load(std::memory_order_relaxed);
     for (;;) {
-        if (next > now_ns) return false;
-        const uint64_t then = (next > oldest ? next : oldest) + interval;
-        if (p->next_ns.compare_exchange_weak(next, then, std::memory_order_relaxed)) return true;
+        const uint64_t due = last + interval;
+        if (due > now_ns) return false;
+        if (p->last_ns.compare_exchange_weak(last, due > oldest ? due : oldest, std::memory_order_relaxed)) return true;
     }
 }
 
@@ -116,7 +124,7 @@ static void say_goodbye(shard *s, conn *c) {
     const bool counted = d->scope == drain_scope::all || d->counted > 0;
     if (counted && s->pace) s->pace->left.fetch_sub(1, std::memory_order_relaxed);
     if (d->counted) d->counted--;
-    if (c->tunnel) return tunnel_stop(c);
+    if (c->tunnel) return tunnel_stop(c, reason);
     conn_record_closing(c, conn_closer::server, reason);
     if (conn_queued(c) + bye_room <= c->send_queue) c->session->bye(c, 4503, reason, true, after_ms(s));
     transport_close(c, 1012, reason);
@@ -128,10 +136,12 @@ static void tell(shard *s, conn *c) {
     say_goodbye(s, c);
 }
 
-// Somebody works for this client, apart from us; or its backend is in the middle of a frame.
+// An answer is on its way to this client: somebody works for it, apart from us, or it has just published something; or
+// its backend is in the middle of a frame.
 static bool is_busy(const conn *c, bool held) {
     if (c->tunnel) return !tunnel_between(c);
-    return c->holds > held;
+    if (c->holds > held || c->asking || (c->plain && !c->plain->posts.empty())) return true;
+    return c->published && now_of(c->on) < c->spoke_ms + publish_ms;
 }
 
 static void tell_or_wait(shard *s, conn *c) {
@@ -248,7 +258,7 @@ void drain_begin(shard *s, drain_scope scope) {
     s->drain = new drain{};
     s->drain->scope = scope;
     s->drain->begun_ms = now_of(s);
-    if (s->pace) drain_pace_begin(s->pace, now_of(s) * ms);
+    if (s->pace) drain_pace_begin(s->pace, &s->settings->drain_rate, now_of(s) * ms);
     if (scope == drain_scope::all) s->draining = true;
 }
 

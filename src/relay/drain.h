@@ -10,8 +10,8 @@
 //
 // Goodbyes are evenly spaced over all threads of the process, drain_rate in a second, so that the fleet's other nodes
 // get the clients one after the other; long polls alone don't wait for their turn, since their next request would find
-// the listener closed. Whoever waits for a backend's answer to its own message is told behind that answer; meanwhile
-// nothing more is read from it. after_ms spreads the return over the time that all goodbyes need. What is not gone at
+// the listener closed. Whoever waits for an answer to its own message is told behind that answer; meanwhile nothing
+// more is read from it. after_ms spreads the return over the time that all goodbyes need. What is not gone at
 // drain_timeout is dropped and counted.
 #pragma once
 
@@ -37,11 +37,11 @@ inline constexpr uint64_t drain_polls_ms = 3000; // for long polls between two r
 
 // The node's; shared by its workers. Any thread.
 struct drain_pace {
-    std::atomic<uint64_t> next_ns; // monotonic: when the next goodbye may be said
+    std::atomic<uint64_t> last_ns; // monotonic: when the last goodbye was due; the next one is, an interval later
     std::atomic<int64_t> left;     // clients that still are to be told, about
 };
-// Nothing was saved up for what begins now.
-void drain_pace_begin(drain_pace *p, uint64_t now_ns);
+// Nothing was saved up for what begins now but the first one.
+void drain_pace_begin(drain_pace *p, const rate *r, uint64_t now_ns);
 // True where a goodbye may be said now; it is then to be said. r->amount 0: always.
 [[nodiscard]] bool drain_pace_claim(drain_pace *p, const rate *r, uint64_t now_ns);
 // What after_ms is spread over, where so many are still to be told.

@@ -126,13 +126,14 @@ void handover_node_take_order(node *n, view bytes) {
         if (!one || w == o.conn.worker) node_send(n, w, &order_of(&o)->head);
 }
 
-void handover_node_pass_on(node *n, const order_letter *o) {
-    if (!n->arriving || !handover_in_linked(n)) return;
+bool handover_node_pass_on(node *n, const order_letter *o) {
+    if (!n->arriving || !handover_in_linked(n)) return false;
     frame *f = handover_order_frame(o);
     handover_message m = {handover_type::order};
     m.text = frame_view(f);
-    (void)handover_in_say(n, &m);
+    bool sent = handover_in_say(n, &m);
     frame_unref(f);
+    return sent;
 }
 
 void handover_node_free(node *n) {

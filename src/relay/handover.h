@@ -104,8 +104,8 @@ void handover_node_missed(node *n);
 [[nodiscard]] bool handover_node_sibling(const node *n);
 // The connections of this node may be in the other, newer process: this one does not tidy up behind itself.
 [[nodiscard]] bool handover_node_succeeded(const node *n);
-// Passes an order on to the older process, which may still have the connections. Harmless where there is none.
-void handover_node_pass_on(node *n, const order_letter *o);
+// Passes an order on to the older process, which may still have the connections. False: there is none.
+bool handover_node_pass_on(node *n, const order_letter *o);
 // The other process may have members of this room, or has told the backend that it is occupied: it is no news.
 [[nodiscard]] bool handover_node_shares(const node *n, view room);
 // Frees both halves; links are not touched.

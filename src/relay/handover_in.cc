@@ -14,12 +14,13 @@
 
 namespace belfry {
 
+static constexpr uint64_t ready_ms = 3000;     // for the broker
 static constexpr uint64_t subscribe_ms = 3000; // for a round's rooms; who comes into others is told a gap
 static constexpr size_t rooms_max = 1 << 20;   // of all rounds
 
 enum class in_state : uint8_t { greeting, taking, over };
 
-struct kept_message {
+struct waiting_message {
     message *what;    // counted
     uint64_t arrival; // orders messages of different rooms
 };
@@ -27,7 +28,7 @@ struct kept_message {
 // Since the marker: the first one has ordinal 2, who has seen none has 1.
 struct kept_room {
     bool counted;
-    std::vector<kept_message> messages;
+    std::vector<waiting_message> messages;
 };
 
 struct handover_in {
@@ -35,6 +36,7 @@ struct handover_in {
     handover_wire wire;
     in_state state;
     bool linked;
+    bool greeted; // the old process's hello is to be answered
     bool ordered; // numbers mean something here, and there
     uint64_t began_ms, heard_ms;
 
@@ -71,7 +73,7 @@ static void to_worker(const handover_in *i, uint32_t worker, handover_letter *l)
 // ---------------------------------------------------------------- what is kept
 
 static void forget_messages(handover_in *i, kept_room *r) {
-    for (kept_message &k : r->messages) {
+    for (waiting_message &k : r->messages) {
         i->kept_bytes -= k.what->source->size;
         message_unref(k.what);
     }
@@ -139,7 +141,7 @@ static bool addressed(const message *m, view self) {
 }
 
 static void answer(handover_in *i, const handover_letter *ask) {
-    std::vector<kept_message> missed;
+    std::vector<waiting_message> missed;
     conn_id_text self = conn_id_format(ask->who);
     handover_letter *l = handover_letter_new(handover_op::told, 0, ask->who);
     for (const handover_seen &s : ask->seen) {
@@ -150,8 +152,8 @@ static void answer(handover_in *i, const handover_letter *ask) {
     }
     i->count.gaps += l->names.size();
     std::sort(missed.begin(), missed.end(),
-              [](const kept_message &a, const kept_message &b) { return a.arrival < b.arrival; });
-    for (const kept_message &k : missed)
+              [](const waiting_message &a, const waiting_message &b) { return a.arrival < b.arrival; });
+    for (const waiting_message &k : missed)
         l->replay.push_back(message_ref(k.what));
     to_worker(i, ask->who.worker, l);
 }
@@ -229,17 +231,25 @@ void handover_in_marker(node *n, view bytes) {
 
 // ---------------------------------------------------------------- the old process's words
 
-static void greeted(handover_in *i, const handover_message *m) {
+static void over(handover_in *i);
+
+static void greet(handover_in *i) {
     node *n = i->on;
-    if (i->state != in_state::greeting) return;
-    bool same = m->version == handover_version && m->text == node_id();
-    i->ordered = m->flag && handover_ordered(n);
-    i->state = same ? in_state::taking : in_state::over;
-    i->heard_ms = now_of(i);
+    i->greeted = false;
+    i->ordered = i->ordered && handover_ordered(n);
+    i->state = in_state::taking;
     random_bytes(&i->nonce, sizeof i->nonce);
     handover_message hello = {handover_type::hello, handover_version, n->worker_count, i->ordered, {}, node_id()};
     hello.id.tag = i->nonce;
     (void)say(i, &hello);
+}
+
+// Answered once the broker is there: the old process waits, and its connections miss nothing.
+static void greeted(handover_in *i, const handover_message *m) {
+    if (i->state != in_state::greeting) return;
+    if (m->version != handover_version || m->text != node_id()) return over(i);
+    i->ordered = m->flag;
+    i->greeted = true;
 }
 
 static void refuse(handover_in *i, conn_id who, const char *why) {
@@ -381,9 +391,10 @@ static void step_round(handover_in *i) {
 void handover_in_turn(node *n) {
     handover_in *i = n->arriving;
     if (i->state == in_state::over) return;
+    uint64_t now = now_of(i);
+    if (i->greeted && (n->broker->ops->ready(n->broker) || now >= i->began_ms + ready_ms)) greet(i);
     if (i->subscribing) step_round(i);
     answer_asks(i);
-    uint64_t now = now_of(i);
     if (now >= i->began_ms + handover_whole_ms + handover_answer_ms) return over(i);
     if (i->state == in_state::greeting && now >= i->began_ms + handover_answer_ms) over(i);
 }

@@ -43,8 +43,9 @@ struct hook_post {
 
 // All zero before. A fresh webhook-id.
 void hook_post_init(hook_post *p, shard *s, void (*done)(hook_post *, int, const char *));
-// Starts it, on the route's upstream; 502 where the route has no hook (a reload may have taken it away). `key`: what sticky hashing goes by, null: nothing. `safe`: may be repeated on another server though one
-// may have seen it: after a lost connection, and once after a 5xx. `done` comes from the loop.
+// Starts it, on the route's upstream; 502 where the route has no hook (a reload may have taken it away). `key`: what
+// sticky hashing goes by, null: nothing. `safe`: may be repeated on another server though one may have seen it: after a
+// lost connection, and once after a 5xx. `done` comes from the loop.
 void hook_post_start(hook_post *p, const struct route *way, const view *key, bool safe);
 // Whatever its state: no `done` any more, the memory is given back.
 void hook_post_cancel(hook_post *p);

@@ -3,6 +3,7 @@
 
 #include "proto/peer_carry.h"
 #include "relay/carry.h"
+#include "relay/handover.h"
 #include "relay/node_impl.h"
 
 namespace belfry {
@@ -65,7 +66,9 @@ void node_carry_asked(node *n, const peers_return *to, view body) {
 void node_carried_remote(node *n, carried_letter *l) {
     auto at = n->carried.find(l->remote);
     if (at != n->carried.end()) {
-        peers_answer(n->peers, &at->second, l->status, l->body ? frame_view(l->body) : view());
+        // The newer process, which hears the question too, has it or knows that nobody does.
+        if (l->status != 404 || !handover_node_succeeded(n))
+            peers_answer(n->peers, &at->second, l->status, l->body ? frame_view(l->body) : view());
         n->carried.erase(at);
     }
     carried_free(l);

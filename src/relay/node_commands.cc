@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "proto/room_name.h"
+#include "relay/handover.h"
 #include "relay/node_peers.h"
 
 #include <bit>
@@ -42,7 +43,7 @@ static int order_user(node *n, view user, order_letter *o, error *e) {
     return 0;
 }
 
-int node_order(node *n, const command *c, error *e) {
+static order_letter letter_of(const command *c) {
     order_letter o = {};
     o.head.type = letter_type::order;
     o.op = order_of(c->op);
@@ -52,6 +53,20 @@ int node_order(node *n, const command *c, error *e) {
     if (c->room_count) o.room = c->rooms[0];
     o.by_room = c->op == command_op::disconnect && c->room_count;
     o.all = o.by_room && o.room == "@all";
+    return o;
+}
+
+bool node_order_older(node *n, const command *c) {
+    order_letter o = letter_of(c);
+    if (!o.by_room && room_name_reserved(o.room)) return false;
+    o.by_user = !o.by_room && !c->user.empty();
+    o.user = c->user;
+    if (!o.by_room && !o.by_user && !conn_id_parse(c->conn, &o.conn)) return false;
+    return handover_node_pass_on(n, &o);
+}
+
+int node_order(node *n, const command *c, error *e) {
+    order_letter o = letter_of(c);
     if (o.by_room) {
         send_order(n, node_all_workers(n), &o);
         return 0;

@@ -72,6 +72,8 @@ void node_carry_local(node *n, carry_letter *l);
 
 // As broker_events.
 void node_command(void *context, frame *source);
+// During an upgrade the older process may still have the connections. False: there is none, or the order is not for it.
+bool node_order_older(node *n, const command *c);
 void node_hook_command(node *n, const command_letter *l);
 
 } // namespace belfry

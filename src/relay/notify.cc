@@ -33,6 +33,7 @@ struct notifier {
     shard *on;                   // borrowed
     std::vector<spool *> spools; // owned: of the routes that want anything
     bool hurried;                // nobody is left who could cause more
+    uint64_t give_up_ms;         // monotonic: of failures behind it none is repeated; once hurried
     bool closing;                // one last try each
     uint64_t next_id;
     char prefix[24]; // of ids: unlike any other worker's, of any life
@@ -152,7 +153,7 @@ static void failed(spool *s, int status, const char *why) {
     n->on->count.edge.hook_failures++;
     log_failure(s, status, why);
     s->batch = 0;
-    if (n->closing) {
+    if (n->closing || (n->hurried && n->on->loop->clock.monotonic_ms >= n->give_up_ms)) {
         s->retry_ms = 0;
         return drop_all(s);
     }
@@ -168,8 +169,7 @@ static void done(hook_post *p, int status, const char *why) {
     spool *s = BELFRY_CONTAINER_OF(p, spool, post);
     shard *on = s->of->on;
     s->asking = false;
-    histogram_add(&on->count.hook_times[static_cast<size_t>(hook_event::notify)],
-                  clock_monotonic_ns() - p->started_ns);
+    histogram_add(&on->count.hook_times[static_cast<size_t>(hook_event::notify)], clock_monotonic_ns() - p->started_ns);
     if (status < 200 || status > 299) {
         failed(s, status, why);
     } else {
@@ -290,6 +290,7 @@ static void send_all(notifier *n) {
 void notifier_hurry(notifier *n) {
     if (n->hurried) return;
     n->hurried = true;
+    n->give_up_ms = n->on->loop->clock.monotonic_ms + notify_hurry_ms;
     send_all(n);
 }
 

@@ -210,8 +210,8 @@ static void retuned(conn *c) {
     if (!c->close_sent) conn_set_deadline(c, transport_retune_ms(c));
 }
 
-const conn_phase poll_phase = {"poll",     bytes,    eof,               deadline, closed, nullptr,
-                               &transport, flushing, plain_session_run, retuned};
+const conn_phase poll_phase = {"poll",  bytes,      eof,      deadline,          closed,
+                               nullptr, &transport, flushing, plain_session_run, retuned};
 
 void poll_open(conn *c) {
     plain_session *p = c->plain;

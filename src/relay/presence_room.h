@@ -108,7 +108,7 @@ struct presence {
     uint32_t batches; // under way
     bool stopping;
     bool shared; // presence_share
-    bool more; // the last turn has left something that could be written at once
+    bool more;   // the last turn has left something that could be written at once
     buffer scratch;
     presence_counters count;
 };

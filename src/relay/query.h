@@ -26,9 +26,9 @@ struct shard_status {
 };
 
 // Fills this worker's part. Forms: rooms "NAME\tMEMBERS\n" in name order (Belfry's own left out), names above `after`,
-// at most `limit`; room: count; top: how many members each of the rooms in `room` has, which are as many lines, then for
-// each slow reader, at most `limit`, "QUEUE\t" and its JSON object, the longest queue first; connections: one JSON object a line in slot order; status: shard_status and
-// its census.
+// at most `limit`; room: count; top: how many members each of the rooms in `room` has, which are as many lines, then
+// for each slow reader, at most `limit`, "QUEUE\t" and its JSON object, the longest queue first; connections: one JSON
+// object a line in slot order; status: shard_status and its census.
 void query_answer(shard *s, query *q, uint64_t accept_exhausted);
 
 void query_free(query *q);

@@ -124,11 +124,12 @@ struct listener_settings {
     std::vector<std::string> private_key;
     bool proxy_protocol;
     std::vector<std::string> trusted_proxies;
-    std::vector<ip_range> trusted;  // made from it
-    int64_t handshake_timeout;      // ms: TLS and request head together
-    int64_t max_handshakes;         // TLS handshakes in flight, per thread
-    tls_context *context = nullptr; // counted; null: plain
-    bool retired = false;           // no more in the file: accepts nothing, its connections are asked to leave
+    std::vector<ip_range> trusted;     // made from it
+    int64_t handshake_timeout;         // ms: TLS and request head together
+    int64_t max_handshakes;            // TLS handshakes in flight, per thread
+    tls_context *context = nullptr;    // counted; null: plain
+    bool retired = false;              // no more in the file: accepts nothing, its connections are asked to leave
+    std::vector<std::string> formerly; // names that its addresses had in the configuration before: theirs are its own
 };
 
 // A module in the order that it is called in.
@@ -145,10 +146,10 @@ struct relay_settings {
     std::vector<route> routes;    // longest path first
     std::vector<room_rule> rooms; // longest pattern first
     std::vector<listener_settings> listeners;
-    int64_t max_connections; // of the whole process
-    int64_t compression_min; // bytes of a payload below which nobody gets it compressed
-    int64_t max_message;     // bytes of one broadcast: [broker] max_message
-    rate drain_rate;         // of goodbyes, over all threads
+    int64_t max_connections;       // of the whole process
+    int64_t compression_min;       // bytes of a payload below which nobody gets it compressed
+    int64_t max_message;           // bytes of one broadcast: [broker] max_message
+    rate drain_rate;               // of goodbyes, over all threads
     int64_t drain_timeout = 60000; // ms from the first goodbye, until who is still there is dropped
 };
 

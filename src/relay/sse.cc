@@ -210,8 +210,8 @@ static void retuned(conn *c) {
     conn_set_deadline(c, transport_retune_ms(c));
 }
 
-const conn_phase sse_phase = {"sse",      bytes,    eof,               deadline, closed, nullptr,
-                              &transport, flushing, plain_session_run, retuned};
+const conn_phase sse_phase = {"sse",   bytes,      eof,      deadline,          closed,
+                              nullptr, &transport, flushing, plain_session_run, retuned};
 
 void sse_open(conn *c) {
     conn_set_phase(c, &sse_phase);

@@ -109,8 +109,8 @@ bool tunnel_between(const conn *c) {
     return c->tunnel->boundary.closed || ws_boundary_between(&c->tunnel->boundary);
 }
 
-void tunnel_stop(conn *c) {
-    end_tunnel(c->tunnel, conn_closer::server, 1012, "restarting");
+void tunnel_stop(conn *c, view reason) {
+    end_tunnel(c->tunnel, conn_closer::server, 1012, reason);
 }
 
 static void closed(conn *c) {
@@ -198,7 +198,8 @@ static void deadline(conn *c) {
     uint64_t now = proxying_now(p);
     if (c->eof_seen || stream_broken(&c->stream)) return conn_abort(c);
     if (stream_broken(&p->call.link->stream)) return on_end(&p->call, view());
-    if (most && now - p->heard_ms >= most && now - c->heard_ms >= most) return end_tunnel(p, conn_closer::server, 1001, "idle");
+    if (most && now - p->heard_ms >= most && now - c->heard_ms >= most)
+        return end_tunnel(p, conn_closer::server, 1001, "idle");
     arm(p);
 }
 

@@ -6,7 +6,7 @@
 //   1014  the backend ended or broke the connection without a Close
 //   1011  it sent what is no WebSocket frame
 //   1001  nothing passed either way for tunnel_timeout
-//   1012  Belfry is restarted
+//   1012  Belfry asks it to leave (drain.h)
 // Within a frame too long to be held back (above ws_held_max) no Close can be put in: the connection is reset. When the
 // client goes, the backend sees the end of file. Owner's thread.
 #pragma once
@@ -25,6 +25,6 @@ void tunnel_open(proxying *p, const http1_response *r);
 // True where tunnel_stop would not cut off a frame of the backend.
 [[nodiscard]] bool tunnel_between(const conn *c);
 // Says goodbye (1012) and ends it.
-void tunnel_stop(conn *c);
+void tunnel_stop(conn *c, view reason);
 
 } // namespace belfry

@@ -115,8 +115,8 @@ pooled_link *pool_open(upstream *u, upstream_server *s, const http_link_events *
     l->server = s;
     list_init(&l->place);
     deadline_init(&l->expiry, on_expiry);
-    if (http_link_open(&l->http, u->on->loop, &u->on->chunk_slab, to, o->tls ? u->tls : nullptr, name.c_str(), events, l,
-                       e))
+    if (http_link_open(&l->http, u->on->loop, &u->on->chunk_slab, to, o->tls ? u->tls : nullptr, name.c_str(), events,
+                       l, e))
         return l;
     delete l;
     return nullptr;
@@ -125,7 +125,8 @@ pooled_link *pool_open(upstream *u, upstream_server *s, const http_link_events *
 void pool_put(pooled_link *l) {
     upstream *u = l->of;
     l->call = nullptr;
-    if (u->retired || !http_link_reusable(&l->http) || number_get(&l->server->kept) >= static_cast<uint64_t>(u->settings->keepalive))
+    if (u->retired || !http_link_reusable(&l->http) ||
+        number_get(&l->server->kept) >= static_cast<uint64_t>(u->settings->keepalive))
         return pool_discard(l);
     list_push_back(&l->server->idle, &l->place);
     number_add(&l->server->kept, 1);
@@ -199,8 +200,8 @@ void upstream_aim(upstream *u, const upstream_settings *now) {
 static bool same_way(const upstream *a, const server_settings *x, const upstream *b, const server_settings *y) {
     if (x->text != y->text || x->tls != y->tls) return false;
     const upstream_settings *one = a->settings, *other = b->settings;
-    return !x->tls || (one->tls_ca == other->tls_ca && one->tls_verify == other->tls_verify &&
-                       one->tls_name == other->tls_name);
+    return !x->tls ||
+           (one->tls_ca == other->tls_ca && one->tls_verify == other->tls_verify && one->tls_name == other->tls_name);
 }
 
 static void move_idle(upstream_server *from, upstream *u, upstream_server *to) {

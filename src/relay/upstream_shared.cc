@@ -237,8 +237,7 @@ static void inherit(shared_server *to, const shared_server *from) {
         copy(&to->health.out_until_ms, &from->health.out_until_ms);
     }
     copy(&to->health.back_since_ms, &from->health.back_since_ms);
-    if (to->check)
-        to->health.sick.store(from->health.sick.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    if (to->check) to->health.sick.store(from->health.sick.load(std::memory_order_relaxed), std::memory_order_relaxed);
     if (!from->addresses.empty()) set_addresses(to, from->addresses.data(), from->addresses.size());
 }
 

@@ -26,7 +26,8 @@ static const char *state_of(const shared_server *s, uint64_t now) {
 static uint64_t sum(const upstream_shared *u, uint32_t server, upstream_number upstream_server::*which) {
     uint64_t all = 0;
     for (const std::atomic<upstream *> &one : u->workers)
-        if (const upstream *half = one.load(std::memory_order_acquire)) all += number_get(&(half->servers[server].*which));
+        if (const upstream *half = one.load(std::memory_order_acquire))
+            all += number_get(&(half->servers[server].*which));
     return all;
 }
 

@@ -277,7 +277,8 @@ static void retuned(conn *c) {
 
 static const transport_ops transport = {"ws", websocket_send, websocket_close, websocket_close_slow, nullptr};
 
-const conn_phase websocket_phase = {"websocket", bytes, eof, deadline, closed, nullptr, &transport, nullptr, nullptr, retuned};
+const conn_phase websocket_phase = {"websocket", bytes,      eof,     deadline, closed,
+                                    nullptr,     &transport, nullptr, nullptr,  retuned};
 
 void websocket_continue(conn *c) {
     conn_set_phase(c, &websocket_phase);

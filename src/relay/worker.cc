@@ -433,8 +433,10 @@ static void turn(worker *w) {
     read_letters(w);
     chain_run_resumes(s);
     if (s->departures) handover_worker_turn(s);
-    wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
-    wheel_advance(&s->deadlines, s->loop->clock.monotonic_ms);
+    if (grace_is_over(&w->pause, s->loop->clock.monotonic_ms)) {
+        wheel_advance(&s->wheel, s->loop->clock.monotonic_ms);
+        wheel_advance(&s->deadlines, s->loop->clock.monotonic_ms);
+    }
     conn_start_waiting(s);
     conn_run_again(s);
     if (s->drain) drain_turn(s);
@@ -553,7 +555,8 @@ void worker_drain(worker *w) {
 
 void worker_destroy(worker *w) {
     shard *s = &w->shard;
-    for (worker_listener *l : w->listeners) { // of a thread that could not be started: the sockets are the caller's still
+    for (worker_listener *l :
+         w->listeners) { // of a thread that could not be started: the sockets are the caller's still
         listener_stop(&l->accepting);
         delete l;
     }

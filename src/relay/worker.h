@@ -4,6 +4,7 @@
 // slice of the dirty connections, flush the mailbox to the node, free what was closed.
 #pragma once
 
+#include "net/grace.h"
 #include "relay/shard.h"
 
 #include <pthread.h>
@@ -22,7 +23,8 @@ struct worker {
     struct shard shard;
     pthread_t thread;
     bool started;
-    std::atomic<uint64_t> beats; // turns of its loop, for others to see that it lives
+    struct grace pause;
+    std::atomic<uint64_t> beats;              // turns of its loop, for others to see that it lives
     std::vector<worker_listener *> listeners; // owned
     uint64_t accept_exhausted;                // of listeners that are gone
 };

@@ -134,7 +134,7 @@ class Belfry:
     on a free port of 127.0.0.1 (each unless the text has such a section), and a unix socket in [control]."""
 
     def __init__(
-        self, directory, config, *, trust=None, extra_environment=None, files_limit=None, command=()
+        self, directory, config, *, trust=None, extra_environment=None, files_limit=None, command=(), binary=None
     ):
         # A unix socket's path has 107 bytes at most, pytest's directories have long names.
         self.sockets = tempfile.TemporaryDirectory(prefix="belfry-")
@@ -145,6 +145,7 @@ class Belfry:
         self.config_path = self.directory / "belfry.ini"
         self.extra_environment = extra_environment
         self.files_limit = files_limit
+        self.binary = binary or build_directory() / "belfry"
         self.run_by = list(command)  # what runs the daemon: ip netns exec NAME, say
         self.trust = trust  # an ssl.SSLContext for listeners with TLS
         self.process = None
@@ -174,7 +175,7 @@ class Belfry:
 
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [*self.run_by, build_directory() / "belfry", "-c", self.config_path],
+                [*self.run_by, self.binary, "-c", self.config_path],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

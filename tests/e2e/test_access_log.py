@@ -413,6 +413,31 @@ def test_usr1_opens_both_anew(log, tmp_path):
     assert len(moved.read_text().splitlines()) == 1
 
 
+def test_a_reload_turns_it_on_and_off(start, tmp_path):
+    def config(target):
+        return f"[belfry]\nworkers = 2\naccess_log = {target}\n" + ROOMS
+
+    def reload(target):
+        server.write_config(config(target))
+        return server.control("POST", "/v1/reload")
+
+    server = start(config("off"))
+    path = tmp_path / "access"
+    assert reload(path).status == 200
+    server.open_json("/ws").finish()
+    wait_until(lambda: path.exists() and len(path.read_text().splitlines()) == 1, "a line")
+    server.expect_error("reload: .*can't open the access log")
+    server.expect_error("reload failed, nothing has changed")
+    answer = reload("/nowhere/access")
+    assert answer.status == 422 and answer.json()["errors"][0]["line"] == 3, answer.body
+    server.open_json("/ws").finish()
+    wait_until(lambda: len(path.read_text().splitlines()) == 2, path.read_text)
+    assert reload("off").status == 200
+    server.open_json("/ws").finish()
+    wait_until(lambda: server.connections() == 0, "the end")
+    assert len(path.read_text().splitlines()) == 2
+
+
 def test_a_deleted_file_is_made_again(log):
     access = log(ROOMS)
     access.path.unlink()

@@ -203,32 +203,37 @@ def test_first_start_that_fails(tmp_path):
     assert done.returncode == 1 and "can't start: listen on 127.0.0.1" in done.stderr
 
 
-def test_first_start_killed(tmp_path):
-    """Before it serves anybody there is nothing to be kept up."""
-    fifo = tmp_path / "belfry.ini"
-    os.mkfifo(fifo)  # reading the config takes as long as we like
-    process = subprocess.Popen(
-        [build_directory() / "belfry", "-c", fifo], stderr=subprocess.PIPE, text=True, env=environment()
-    )
+@pytest.fixture
+def slow_start(tmp_path):
+    """A service whose worker process reads its config: (master, worker's pid, a function that lets it go on)."""
+    fifo, file = tmp_path / "token", tmp_path / "belfry.ini"
+    os.mkfifo(fifo)
+    listener = "[belfry]\nworkers = 1\n[listener a]\nlisten = 127.0.0.1:0\n[route /]\n"
+    file.write_text(listener + f"[control]\nlisten = 127.0.0.1:0\ntoken = file:{fifo}\n")
+    command = [build_directory() / "belfry", "-c", file]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
     (worker,) = wait_until(lambda: children_of(process.pid), "no worker process")
+    yield process, worker, lambda: fifo.write_text("a-token-that-is-long-enough")
+    process.kill()
+    process.wait()
+    process.stderr.close()
+
+
+def test_first_start_killed(slow_start):
+    """Before it serves anybody there is nothing to be kept up."""
+    process, worker, _ = slow_start
     os.kill(worker, signal.SIGKILL)
     assert process.wait(10) == 1
     assert f"worker process {worker} did not end in order: killed by SIGKILL" in process.stderr.read()
 
 
-def test_signals_before_it_serves_are_heeded_then(tmp_path):
-    fifo = tmp_path / "belfry.ini"
-    os.mkfifo(fifo)
-    process = subprocess.Popen(
-        [build_directory() / "belfry", "-c", fifo], stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    wait_until(lambda: children_of(process.pid), "no worker process")
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGUSR1)
-    process.send_signal(signal.SIGTERM)
+def test_signals_before_it_serves_are_heeded_then(slow_start):
+    process, worker, go_on = slow_start
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH, signal.SIGTERM):
+        process.send_signal(number)
     time.sleep(0.1)
-    assert process.poll() is None
-    fifo.write_text("[belfry]\nworkers = 1\n[listener a]\nlisten = 127.0.0.1:0\n[route /]\n")
+    assert process.poll() is None and is_alive(worker)
+    go_on()
     assert process.wait(10) == 0, process.stderr.read()
 
 

@@ -91,7 +91,7 @@ def test_what_is_spooled_is_sent_at_the_end(start):
 
 def test_a_dead_backend_does_not_stop_the_end(start):
     backend = HookBackend().start()
-    server = start(hook_config(backend, route="notify = connected, disconnected\n"))
+    server = start("[belfry]\ndrain_timeout = 1s\n" + hook_config(backend, route="notify = connected, disconnected\n"))
     backend.stop()
     server.open_json("/ws")
     server.stop()

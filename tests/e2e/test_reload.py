@@ -14,8 +14,10 @@ import time
 import pytest
 
 import ws
+from backend import Backend, serve
 from belfry import http_request, wait_until
 from conftest import make_certificate
+from http1 import response
 
 ROUTE = """
 [route /ws]
@@ -63,7 +65,8 @@ def leaves(client):
     """It is told that what it came by is no more there, and where to go."""
     bye = client.receive_json()
     assert (bye["type"], bye["reason"], bye["reconnect"]) == ("bye", "reconfigured", True), bye
-    client.finish(1012)
+    assert client.receive() == ("close", 1012, "reconfigured")
+    client.drop()
 
 
 def connects(server, path="/ws", listener="public", **options):
@@ -283,14 +286,15 @@ def can_connect(address):
 
 
 def test_a_listener_takes_another_name(start):
-    """Its socket stays, with those who wait in the backlog; who came by the old one is asked to come again."""
+    """Its socket stays, with those who wait in the backlog, and so does who came by it."""
     server = start(ROUTE)
     address = server.address()
     client = in_room(server)
     accepted(server.reload(ROUTE + "[listener renamed]\nlisten = 127.0.0.1:0\n"), 2)
     assert server.addresses == {"renamed": address}
     connects(server, listener="renamed")
-    leaves(client)
+    gets(server, client)
+    assert server.status()["config"]["retired"] == 0
 
 
 def test_nobody_is_refused_while_listeners_change(start, certificate, trust):
@@ -421,6 +425,25 @@ def test_the_control_api_moves(start):
     server.process.send_signal(signal.SIGHUP)
     wait_until(server.answers, "the control API is not back")
     assert server.generation() == 3
+
+
+def test_an_upstream_that_is_gone_is_left_alone(start):
+    """Nobody asks after its health any more, and no connection to it is kept."""
+    with Backend(serve(lambda request: response(b"fine"))) as backend:
+        upstream = f"[upstream app]\nserver = {backend.address}\nhealth_check = /up\nhealth_interval = 100ms\n"
+        server = start(ROUTE + upstream + "[route /app]\nmode = proxy\nupstream = app\n")
+        wait_until(lambda: len(backend.requests) >= 3, "no health check")
+        accepted(server.reload(ROUTE), 2)
+        wait_until(lambda: settled(lambda: len(backend.requests)), "health checks go on")
+        accepted(server.reload(ROUTE + upstream), 3)
+        count = len(backend.requests)
+        wait_until(lambda: len(backend.requests) > count, "no health check after it came back")
+
+
+def settled(measure):
+    before = measure()
+    time.sleep(0.5)
+    return measure() == before
 
 
 # One at a time.

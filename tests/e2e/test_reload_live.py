@@ -238,8 +238,8 @@ def test_pings_and_idle_ends(start):
     client, idle = server.open("/ws"), server.open("/ws")
     client.expect_silence(0.3)
     reloaded(server, echo("ping_interval = 300ms", "pong_timeout = 30s"))
-    opcode, payload = client.receive()
-    assert opcode == ws.PING
+    event, payload = client.receive()
+    assert event == "ping"
     client.send(ws.pong(payload))
     reloaded(server, echo("ping_interval = 0", "idle_timeout = 300ms"))
     assert idle.events()[-1] == ("close", 1001, "idle")
@@ -247,7 +247,10 @@ def test_pings_and_idle_ends(start):
 
 def test_send_queue_and_on_slow(start):
     config = """
+[broker]
+max_message = 60k
 [route /ws]
+max_message = 32k
 send_queue = {}
 on_slow = {}
 [room *]
@@ -305,18 +308,19 @@ def test_origins_are_of_later_handshakes(start):
 
 
 def test_rights_of_rooms(start):
-    server = start(rooms())
+    core = "[belfry]\nworkers = 1\n"  # max_members is a thread's
+    server = start(core + rooms())
     member, other = server.open_json("/ws"), server.open_json("/ws")
     joined(member, "chat:1")
-    reloaded(server, rooms() + "[room chat:1]\njoin = nobody\npublish = members\nmax_members = 1\n")
+    reloaded(server, core + rooms() + "[room chat:1]\njoin = nobody\npublish = members\nmax_members = 1\n")
     assert asked(member, {"type": "publish", "id": 3, "room": "chat:1", "data": 1})["type"] == "ok"
     assert asked(other, {"type": "publish", "id": 3, "room": "chat:1", "data": 1})["code"] == 403
     assert asked(other, {"type": "join", "id": 4, "room": "chat:1"})["code"] == 403
-    reloaded(server, rooms("max_members = 1"))
+    reloaded(server, core + rooms("max_members = 1"))
     assert asked(other, {"type": "join", "id": 5, "room": "chat:1"})["code"] == 409
-    reloaded(server, rooms("max_members = 2"))
+    reloaded(server, core + rooms("max_members = 2"))
     joined(other, "chat:1")
-    reloaded(server, "[route /ws]\n")  # no rule: the backend's alone
+    reloaded(server, core + "[route /ws]\n")  # no rule: the backend's alone
     assert asked(member, {"type": "publish", "id": 6, "room": "chat:1", "data": 1})["code"] == 403
 
 
@@ -538,12 +542,13 @@ def test_keys_of_tokens(start, tmp_path):
 
 
 def test_scopes_of_somebody_elses_module(start):
-    config = f"[belfry]\nworkers = 2\nload_module = {module('tests/module/thirdparty.so')}\n" + echo("{}", "{}")
-    server = start(config.format("", ""))
+    core = f"[belfry]\nworkers = 2\nload_module = {module('tests/module/thirdparty.so')}\n"
+    config = lambda *lines: core + echo(*lines)
+    server = start(config())
     free = server.open("/ws")
     ticket = [("X-Ticket", "good")]
     echoes(free)
-    reloaded(server, config.format("ticket = good", "ticket_messages = 2"))
+    reloaded(server, config("ticket = good", "ticket_messages = 2"))
     assert handshake(server)[0].status == 401
     held = server.open("/ws", add=ticket)
     for client in (free, held):  # each of them has two left, whenever it came
@@ -555,12 +560,12 @@ def test_scopes_of_somebody_elses_module(start):
     waiting = server.client()
     waiting.send(ws.request_head("/ws", add=ticket))
     for n in range(12):
-        reloaded(server, config.format("ticket = good" if n % 2 else "", f"ticket_messages = {n}"))
+        reloaded(server, config("ticket = good" if n % 2 else "", f"ticket_messages = {n}"))
     assert waiting.read_answer().status == 101
-    reloaded(server, config.format("ticket = other", "ticket_messages = 1000"))
+    reloaded(server, config("ticket = other", "ticket_messages = 1000"))
     echoes(free)
     assert handshake(server, add=ticket)[0].status == 403
-    reloaded(server, config.format("", ""))
+    reloaded(server, config())
     echoes(free)
     server.stop()
     (counts,) = server.find_log(r"thirdparty: \d+ scopes made")

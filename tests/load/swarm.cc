@@ -25,7 +25,7 @@ namespace swarm {
 
 static constexpr int tick_ms = 10;
 
-static double seconds() {
+double seconds() {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
@@ -54,7 +54,7 @@ static void open_more(world *w) {
 
 void client_opened(world *w, client *c) {
     if (w->ready) {
-        w->totals.churn_joins++; // a raw client that has come again
+        if (c->churner) w->totals.churn_joins++; // a raw client that has come again
         return;
     }
     w->in_flight--;
@@ -127,6 +127,13 @@ static void churn(world *w, double since) {
         if (churn_step(w, &w->clients[w->options.count + at++ % w->options.churn])) steps--;
 }
 
+// ---------------------------------------------------------------- coming back
+
+static void bring_back(world *w, double now) {
+    for (client &c : w->clients)
+        if (c.due != 0 && c.due <= now && c.fd < 0 && c.phase == phase::idle) client_return(w, &c);
+}
+
 // ---------------------------------------------------------------- commands
 
 static bool obey(world *w, const char *line) {
@@ -171,7 +178,7 @@ static void run(world *w) {
     struct epoll_event events[512];
     for (;;) {
         open_more(w);
-        int n = epoll_wait(w->epoll, events, 512, w->churning ? tick_ms : 500);
+        int n = epoll_wait(w->epoll, events, 512, w->churning || w->options.returning ? tick_ms : 500);
         for (int i = 0; i < n; i++) {
             if (!events[i].data.ptr) {
                 if (!read_commands(w)) return;
@@ -187,6 +194,7 @@ static void run(world *w) {
         }
         if (now - churned < tick_ms / 1000.0) continue;
         if (w->churning) churn(w, now - churned);
+        if (w->options.returning) bring_back(w, now);
         churned = now;
     }
 }
@@ -194,11 +202,22 @@ static void run(world *w) {
 // ---------------------------------------------------------------- arguments
 
 static const struct option long_options[] = {
-    {"host", 1, nullptr, 'h'},           {"port", 1, nullptr, 'p'},      {"path", 1, nullptr, 'P'},
-    {"room", 1, nullptr, 'r'},           {"tls", 0, nullptr, 't'},       {"protocol", 1, nullptr, 'j'},
-    {"resume-tickets", 0, nullptr, 'T'}, {"rooms", 1, nullptr, 'R'},     {"churn", 1, nullptr, 'c'},
-    {"churn-rate", 1, nullptr, 'C'},     {"in-flight", 1, nullptr, 'f'}, {"max-seconds", 1, nullptr, 'm'},
-    {"receive-buffer", 1, nullptr, 'b'}, {"deflate", 0, nullptr, 'z'},   {nullptr, 0, nullptr, 0},
+    {"host", 1, nullptr, 'h'},
+    {"port", 1, nullptr, 'p'},
+    {"path", 1, nullptr, 'P'},
+    {"room", 1, nullptr, 'r'},
+    {"tls", 0, nullptr, 't'},
+    {"protocol", 1, nullptr, 'j'},
+    {"resume-tickets", 0, nullptr, 'T'},
+    {"rooms", 1, nullptr, 'R'},
+    {"churn", 1, nullptr, 'c'},
+    {"churn-rate", 1, nullptr, 'C'},
+    {"in-flight", 1, nullptr, 'f'},
+    {"max-seconds", 1, nullptr, 'm'},
+    {"receive-buffer", 1, nullptr, 'b'},
+    {"deflate", 0, nullptr, 'z'},
+    {"returning", 0, nullptr, 'B'},
+    {nullptr, 0, nullptr, 0},
 };
 
 static bool read_arguments(options *o, int argc, char **argv) {
@@ -247,6 +266,9 @@ static bool read_arguments(options *o, int argc, char **argv) {
         case 'z':
             o->deflate = true;
             break;
+        case 'B':
+            o->returning = true;
+            break;
         case 'm':
             o->max_seconds = number();
             break;
@@ -266,7 +288,7 @@ int main(int argc, char **argv) {
               "--rooms R\n"
               "             [--protocol raw|json] [--churn M] [--churn-rate A_SECOND] [--in-flight K] [--max-seconds "
               "S]\n"
-              "             [--receive-buffer BYTES] [--deflate]\n",
+              "             [--receive-buffer BYTES] [--deflate] [--returning]\n",
               stderr);
         return 2;
     }

@@ -23,8 +23,9 @@ struct options {
     std::string room = "load:%r"; // the name that JSON clients join
     bool tls = false;
     bool json = false;
-    bool tickets = false; // resume TLS sessions
-    bool deflate = false; // offer permessage-deflate, and insist on it
+    bool tickets = false;   // resume TLS sessions
+    bool deflate = false;   // offer permessage-deflate, and insist on it
+    bool returning = false; // JSON: who is asked to come back does, when it is told to, and joins with `since`
     uint32_t count = 1;
     uint32_t rooms = 1;
     uint32_t churn = 0;        // further clients that come and go
@@ -57,6 +58,9 @@ struct client {
     uint16_t close_code = 0;    // of the server's Close frame
     uint32_t highest = 0;       // sequence number so far; of a churner: in this membership
     uint32_t gaps = 0;          // "gap" objects
+    bool asked_back = false;    // a `bye` has come
+    double due = 0;             // seconds: when it comes back; 0: it does not
+    std::string since;          // the place of its last message, as it stood there: "epoch":...,"offset":...
     std::string in;             // bytes of a frame that is not whole yet
     std::string out;            // bytes that the socket did not take
     std::vector<uint64_t> seen; // one bit a sequence number
@@ -68,6 +72,7 @@ inline constexpr uint32_t latency_buckets = 64 * 8;
 struct totals {
     uint64_t messages, bytes, duplicates, reordered, misrouted, unnumbered, gaps, errors, bad_frames, compressed;
     uint64_t churn_messages, churn_broken, churn_stray, churn_joins, churn_leaves;
+    uint64_t byes, returned, recovered; // of who comes back: asked to, in again, without a loss
     uint64_t latency[latency_buckets];
     uint64_t latencies;
 };
@@ -91,6 +96,7 @@ struct world {
     std::map<uint32_t, uint64_t> closed; // by close code; 1006: without one
 };
 
+double seconds(); // monotonic
 // Replaces %i and %r.
 std::string fill_in(const std::string &pattern, const client *c);
 
@@ -103,6 +109,8 @@ void client_leave(world *w, client *c);
 // Goes away without a word where `polite` is false.
 void client_disconnect(world *w, client *c, bool polite);
 [[noreturn]] void give_up(const client *c, std::string_view why);
+
+void client_return(world *w, client *c);
 
 // swarm_check.cc
 void check_text(world *w, client *c, std::string_view text);

@@ -115,18 +115,45 @@ static void on_error(world *w, client *c, std::string_view text) {
     if (c->phase == phase::joining || c->phase == phase::leaving) c->phase = phase::open;
 }
 
+// {"type":"message","room":"...","epoch":"...","offset":17,...
+static void note_place(client *c, std::string_view text) {
+    size_t at = text.find("\"epoch\":\""), end = text.find("\"offset\":");
+    if (at == std::string_view::npos || end == std::string_view::npos || end < at) return;
+    end = text.find_first_of(",}", end);
+    if (end != std::string_view::npos) c->since = text.substr(at, end - at);
+}
+
+static void on_bye(world *w, client *c, std::string_view text) {
+    uint64_t after_ms = 0;
+    w->totals.byes++;
+    c->asked_back = text.find("\"reconnect\":true") != std::string_view::npos;
+    if (c->asked_back && number_after(text, "\"after_ms\":", &after_ms))
+        c->due = seconds() + static_cast<double>(after_ms) / 1000;
+}
+
+static void note_return(world *w, client *c, std::string_view text) {
+    if (!w->options.returning || !w->ready || c->churner || c->phase != phase::joining) return;
+    w->totals.returned++;
+    if (text.find("\"recovered\":true") != std::string_view::npos) w->totals.recovered++;
+}
+
 void check_text(world *w, client *c, std::string_view text) {
     if (!w->options.json) return check_message(w, c, text);
     std::string_view type = text.starts_with("{\"type\":\"") ? text.substr(9, text.find('"', 9) - 9) : "";
+    if (w->options.returning && (type == "message" || type == "ok")) note_place(c, text);
     if (type == "message") return check_message(w, c, text);
-    if (type == "ok") return answered(w, c);
+    if (type == "ok") {
+        note_return(w, c, text);
+        return answered(w, c);
+    }
+    if (type == "bye") return on_bye(w, c, text);
     if (type == "error") return on_error(w, c, text);
     if (type == "gap") {
         w->totals.gaps++;
         c->gaps++;
         return;
     }
-    if (type != "welcome" && type != "bye" && type != "pong") w->totals.bad_frames++;
+    if (type != "welcome" && type != "pong") w->totals.bad_frames++;
 }
 
 // ---------------------------------------------------------------- the report
@@ -174,6 +201,9 @@ void report(const world *w) {
     field("churn_stray", t->churn_stray);
     field("churn_joins", t->churn_joins);
     field("churn_leaves", t->churn_leaves);
+    field("byes", t->byes);
+    field("returned", t->returned);
+    field("recovered", t->recovered);
     printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"closed\":{", quantile_us(t, 0.5), quantile_us(t, 0.99));
     const char *separator = "";
     for (auto [code, count] : w->closed) {

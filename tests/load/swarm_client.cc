@@ -42,6 +42,11 @@ static void drop(client *c) {
 // The server, or the network, has ended it.
 static void lost(world *w, client *c, std::string_view why) {
     if (!w->ready) give_up(c, why);
+    if (w->options.returning && c->asked_back && c->close_code == 1012) {
+        drop(c);
+        c->phase = phase::idle;
+        return;
+    }
     w->closed[c->close_code ? c->close_code : 1006]++;
     if (!c->churner) w->alive--;
     drop(c);
@@ -105,9 +110,18 @@ void client_send(world *w, client *c, uint8_t opcode, std::string_view payload) 
 }
 
 void client_join(world *w, client *c) {
-    c->highest = 0;
+    if (c->churner) c->highest = 0;
     c->phase = phase::joining;
-    client_send(w, c, 1, R"({"type":"join","id":1,"room":")" + fill_in(w->options.room, c) + "\"}");
+    std::string since = w->options.returning && !c->since.empty() ? ",\"since\":{" + c->since + "}" : "";
+    client_send(w, c, 1, R"({"type":"join","id":1,"room":")" + fill_in(w->options.room, c) + "\"" + since + "}");
+}
+
+void client_return(world *w, client *c) {
+    c->due = 0;
+    c->asked_back = false;
+    uint32_t highest = c->highest; // what it has seen counts
+    client_connect(w, c);
+    c->highest = highest;
 }
 
 void client_leave(world *w, client *c) {

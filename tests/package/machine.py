@@ -9,9 +9,10 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
-TIMEOUT = 60
+TIMEOUT = 180
 TOOLS = "systemd,curl,gcc,libc6-dev,logrotate,openssl,pkgconf,python3,python3-websockets,redis-server"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -33,7 +34,8 @@ def make_root(packages):
     command = ["systemd-nspawn", "-q", "-D", root, f"--bind-ro={packages}/deb:/packages", "--resolv-conf=replace-host"]
     command += ["--pipe", "--register=no", "--keep-unit", "--setenv=DEBIAN_FRONTEND=noninteractive", "sh", "-ec"]
     command += ["apt-get update -q; apt-get install -q -y --download-only /packages/belfry_*.deb /packages/belfry-dev_*.deb"]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=10 * TIMEOUT)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=10 * TIMEOUT)
+    assert done.returncode == 0, done.stdout + done.stderr
     return root
 
 
@@ -46,8 +48,9 @@ class Machine:
         self.command += ["--hostname=belfry-test", "--register=no", "--keep-unit", "--console=pipe", "-b"]
 
     def __enter__(self):
+        self.console = tempfile.TemporaryFile(mode="w+")
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            self.command, stdin=subprocess.DEVNULL, stdout=self.console, stderr=subprocess.STDOUT
         )
         try:
             self.leader = self.wait_for_leader()
@@ -66,15 +69,18 @@ class Machine:
         time.sleep(0.2)
         self.process.send_signal(signal.SIGTERM)
         try:
-            self.process.communicate(timeout=TIMEOUT)
+            self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+        self.console.close()
 
     def wait(self, condition, what):
         deadline = time.monotonic() + TIMEOUT
         while not (value := condition()):
-            assert self.process.poll() is None, f"the machine ended: {self.process.stdout.read().decode()}"
+            if self.process.poll() is not None:
+                self.console.seek(0)
+                raise AssertionError(f"the machine ended: {self.console.read()}")
             assert time.monotonic() < deadline, what() if callable(what) else what
             time.sleep(0.1)
         return value

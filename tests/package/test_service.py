@@ -1,5 +1,7 @@
 """The package installed: files and rights, the service in its sandbox, reloads, certificates, logs, modules, sockets."""
 
+import re
+
 import pytest
 
 CHAT = """
@@ -91,7 +93,7 @@ def test_broken_configuration_is_not_taken(installed):
 def test_worker_that_dies_is_started_again_within_the_sandbox(installed):
     pid = installed.service("MainPID")
     worker = installed.run("cat", f"/proc/{pid}/task/{pid}/children").stdout.split()[0]
-    installed.run("kill", "-SEGV", worker)
+    installed.shell(f"kill -SEGV {worker}")
     installed.wait(
         lambda: installed.run("cat", f"/proc/{pid}/task/{pid}/children", check=False).stdout.split()[:1] not in ([], [worker]),
         installed.journal,
@@ -132,18 +134,20 @@ def test_certbot_hook_brings_certificates_without_a_restart(installed):
 
 
 def test_certificates_by_credentials(installed):
+    """As the unit's last comment says, word by word."""
     make_certificate(installed, 17)
     installed.run("mkdir", "/etc/systemd/system/belfry.service.d")
-    installed.write(
-        "/etc/systemd/system/belfry.service.d/certificate.conf",
-        f"[Service]\nLoadCredential=chain.pem:{LINEAGE}/fullchain.pem\nLoadCredential=key.pem:{LINEAGE}/privkey.pem\n",
-    )
+    unit = installed.shell("cat /lib/systemd/system/belfry.service")
+    example = re.search(r"^#     (\[Service\]\n(?:#     .*\n)+)", unit, re.M)[1]
+    assert LINEAGE in example and "LoadCredential=" in example
+    installed.write("/etc/systemd/system/belfry.service.d/certificate.conf", example.replace("#     ", ""))
     tls = TLS.replace("/etc/belfry/tls/example.org/fullchain.pem", "${CREDENTIALS_DIRECTORY}/chain.pem")
     tls = tls.replace("/etc/belfry/tls/example.org/privkey.pem", "${CREDENTIALS_DIRECTORY}/key.pem")
     installed.write("/etc/belfry/conf.d/tls.ini", tls)
     installed.shell("systemctl daemon-reload; systemctl restart belfry")
     assert shown_serial(installed) == "serial=11"
-    installed.run("systemctl", "reload", "belfry")
+    assert installed.run("systemctl", "reload", "belfry", check=False).returncode == 0, installed.journal()
+    installed.wait(lambda: "reloaded: generation 2" in installed.journal(), installed.journal)
     assert shown_serial(installed) == "serial=11"
 
 

@@ -72,7 +72,9 @@ void the_least_config_has_all_defaults(void **) {
     assert_int_equal(c->relay.compression_min, 256);
     assert_string_equal(c->core.log.c_str(), "stderr");
     assert_int_equal(c->core.log_level, 2);
-    assert_int_equal(c->core.drain_timeout, 60000);
+    assert_int_equal(c->core.drain_delay, 0);
+    assert_true((c->relay.drain_rate == rate{500, 1000, 500}));
+    assert_int_equal(c->relay.drain_timeout, 60000);
     assert_int_equal(c->relay.listeners.size(), 1);
     const listener_settings &l = c->relay.listeners[0];
     assert_string_equal(l.name.c_str(), "web");
@@ -118,7 +120,8 @@ void announce_implies_presence(void **) {
 }
 
 void what_is_given_is_taken(void **) {
-    loads("[belfry]\nworkers = 3\nmax_connections = 7\ncompression_min = 1k\nlog_level = debug\ndrain_timeout = 2m\n"
+    loads("[belfry]\nworkers = 3\nmax_connections = 7\ncompression_min = 1k\nlog_level = debug\n"
+          "drain_delay = 5s\ndrain_rate = 100/m\ndrain_timeout = 2m\n"
           "[listener a]\nlisten = 127.0.0.1:1, 127.0.0.1:2\nlisten = unix:/tmp/x\n"
           "[route /ws]\nprotocol = raw\necho = yes\nmax_message = 2k\nping_interval = 0\n"
           "join_on_connect = lobby, {query.room}\njoin_on_connect = me-{conn}\n"
@@ -129,7 +132,10 @@ void what_is_given_is_taken(void **) {
     assert_int_equal(c->relay.max_connections, 7);
     assert_int_equal(c->relay.compression_min, 1024);
     assert_int_equal(c->core.log_level, 3);
+    assert_int_equal(c->core.drain_delay, 5000);
+    assert_true((c->relay.drain_rate == rate{100, 60000, 100}));
     assert_int_equal(c->core.drain_timeout, 120000);
+    assert_int_equal(c->relay.drain_timeout, 120000);
     assert_int_equal(c->relay.listeners[0].listen.size(), 3);
     assert_string_equal(c->relay.listeners[0].listen[2].c_str(), "unix:/tmp/x");
     const route &r = c->relay.routes[0];
@@ -159,6 +165,13 @@ void routes_and_rooms_are_sorted_longest_first(void **) {
         assert_string_equal(c->relay.rooms[i].pattern.c_str(), patterns[i]);
     bool other_host;
     assert_string_equal(route_find(&c->relay, "/ws/x", "b.example:80", &other_host)->host.c_str(), "b.example");
+}
+
+void goodbyes_come_in_no_bursts(void **) {
+    loads("[belfry]\ndrain_rate = 0\n" LEAST);
+    assert_int_equal(c->relay.drain_rate.amount, 0);
+    fails("[belfry]\ndrain_rate = 10/s burst=20\n" LEAST,
+          "2: drain_rate: takes no burst: goodbyes are evenly spaced\n");
 }
 
 void ten_mistakes_are_told_in_one_go(void **) {
@@ -434,6 +447,42 @@ void the_help_names_the_options_of_modules(void **) {
     assert_non_null(strstr(mdoc.c_str(), "\n.It Cm jwt_key\n"));
 }
 
+void the_help_says_what_needs_a_restart(void **) {
+    buffer out = {};
+    config_print_help_ini(&out);
+    std::string ini(buffer_view(&out));
+    buffer_free(&out);
+    std::string restart, kind;
+    for (size_t at = 0, end; (end = ini.find('\n', at)) != std::string::npos; at = end + 1) {
+        std::string line = ini.substr(at, end - at);
+        if (line[0] == '[') kind = line;
+        if (line.ends_with(" (needs a restart)"))
+            restart += kind + ini.substr(end + 1, ini.find(' ', end + 1) - end - 1);
+        if (line[0] == ';') assert_true(line.ends_with(" (needs a restart)") || line.ends_with(" (felt at a reload)"));
+    }
+    assert_int_equal(restart.find("[belfry]workers[belfry]log[belfry]pid_file"), 0);
+    assert_non_null(strstr(restart.c_str(), "[belfry]modules[belfry]load_module[broker]type[broker]url"));
+    for (const char *felt : {"[listener]", "[upstream]", "[route]", "[room]", "[control]", "log_level"})
+        assert_null(strstr(restart.c_str(), felt));
+}
+
+void the_config_is_printed_as_json(void **) {
+    loads("[listener web]\nlisten = 127.0.0.1:1, 127.0.0.1:2\n[route /]\nhook_secret = s\"\n"
+          "[upstream app]\nserver = a:1 weight=2\nserver = b:1\n");
+    buffer out = {};
+    config_print_json(c, &out);
+    std::string json(buffer_view(&out));
+    buffer_free(&out);
+    assert_int_equal(
+        json.find("[{\"kind\":\"belfry\",\"name\":\"\",\"options\":{\"workers\":\"auto\",\"max_connections\":"), 0);
+    assert_non_null(strstr(json.c_str(),
+                           "{\"kind\":\"listener\",\"name\":\"web\",\"options\":{\"listen\":[\"127.0.0.1:1\","
+                           "\"127.0.0.1:2\"],\"tls\":\"no\",\"certificate\":[]"));
+    assert_non_null(strstr(json.c_str(), "\"server\":[\"a:1 weight=2\",\"b:1\"]"));
+    assert_non_null(strstr(json.c_str(), "\"hook_secret\":\"***\""));
+    assert_true(json.ends_with("}}]"));
+}
+
 } // namespace
 
 #define with_config(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -445,6 +494,7 @@ int main() {
         with_config(announce_implies_presence),
         with_config(what_is_given_is_taken),
         with_config(routes_and_rooms_are_sorted_longest_first),
+        with_config(goodbyes_come_in_no_bursts),
         with_config(ten_mistakes_are_told_in_one_go),
         with_config(far_names_are_not_guessed),
         with_config(an_option_of_another_section_is_unknown),
@@ -467,6 +517,8 @@ int main() {
         with_config(mistakes_in_options_of_modules_have_their_place),
         with_config(modules_that_are_not_there),
         with_config(the_help_names_the_options_of_modules),
+        with_config(the_help_says_what_needs_a_restart),
+        with_config(the_config_is_printed_as_json),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -243,7 +243,7 @@ void certificates_are_read_again(void **) {
 
 #define MORE                                                                                                           \
     "[listener old]\nlisten = 127.0.0.1:0\nmax_handshakes = 7\n"                                                       \
-    "[upstream app]\nserver = a:1\nread_timeout = 3s\n"                                                                \
+    "[upstream app]\nserver = a:1\nread_timeout = 3s\nhealth_check = /up\n"                                            \
     "[route /old]\nupstream = app\nhook = /h\nhook_secret = s\nnotify = joined\norigin = https://a.example\n"          \
     "[route /old b]\nhost = b.example\nmax_rooms = 9\n"
 
@@ -258,6 +258,7 @@ void what_is_gone_is_carried_as_retired(void **) {
     assert_int_equal(next->relay.upstreams.size(), 1);
     const upstream_settings &u = next->relay.upstreams[0];
     assert_true(u.retired);
+    assert_string_equal(u.health_check.c_str(), ""); // nobody asks after it any more
     assert_int_equal(u.read_timeout, 3000);
     assert_string_equal(u.servers[0].text.c_str(), "a:1");
     assert_int_equal(next->relay.routes.size(), 3);
@@ -335,10 +336,33 @@ void a_listener_that_is_retired_keeps_its_certificate(void **) {
     std::string chain = *directory + "/chain.pem", key = *directory + "/key.pem";
     throwaway::make({.dns = {"one"}}, chain, key);
     starts(TLS "certificate = " + chain + "\nprivate_key = " + key + "\n[route /]\n");
-    reloads("[listener new]\nlisten = 127.0.0.1:0\n[route /]\n");
+    reloads("[listener new]\nlisten = 127.0.0.1:1\n[route /]\n");
     assert_string_equal(next->relay.listeners[1].name.c_str(), "web");
     assert_ptr_equal(next->relay.listeners[1].context, in_force->relay.listeners[0].context);
     goes_over(); // counted: the sanitizer would see a context that is freed too early, or never
+}
+
+// Its connections are the new one's; two may become one.
+void a_listener_under_another_name_is_not_retired(void **) {
+    starts("[listener a]\nlisten = 127.0.0.1:80, unix:/x\n[listener b]\nlisten = *:81\n[listener c]\nlisten = "
+           "127.0.0.1:82\n[route /]\n");
+    reloads("[listener new]\nlisten = unix:/x\nlisten = 127.0.0.1:80, 0.0.0.0:81, 127.0.0.1:99\n[listener d]\nlisten "
+            "= 127.0.0.1:83\n[route /]\n");
+    assert_int_equal(next->relay.listeners.size(), 3);
+    assert_int_equal(next->retired_ms.size(), 1);
+    assert_string_equal(next->relay.listeners[2].name.c_str(), "c");
+    const listener_settings &l = next->relay.listeners[1];
+    assert_string_equal(l.name.c_str(), "new");
+    assert_int_equal(l.formerly.size(), 2);
+    assert_true(l.formerly[0] == "a" && l.formerly[1] == "b");
+    assert_true(next->relay.listeners[0].formerly.empty());
+    goes_over();
+    reloads("[listener new]\nlisten = 127.0.0.1:80\n[route /]\n");
+    assert_true(next->relay.listeners[0].formerly.empty());
+    // One that was there before does not take others' connections over.
+    goes_over();
+    reloads("[listener c]\nlisten = 127.0.0.1:80\n[listener e]\nlisten = 127.0.0.1:1\n[route /]\n");
+    assert_int_equal(next->relay.listeners[0].formerly.size(), 0);
 }
 
 void there_is_a_bound_of_retired_sections(void **) {
@@ -376,6 +400,7 @@ int main() {
         with_files(what_comes_back_is_retired_no_more),
         with_files(a_route_with_another_host_is_another_route),
         with_files(a_listener_that_is_retired_keeps_its_certificate),
+        with_files(a_listener_under_another_name_is_not_retired),
         with_files(there_is_a_bound_of_retired_sections),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -433,13 +433,46 @@ void test_room_rate(void **) {
     publish(scope, room, "chat:2");
     assert_true(one != fake->rates[0].key);
     publish(scope, room, string(255, 'r'));
-    assert_int_equal(fake->rates[0].key.size(), 259);
+    assert_int_equal(fake->rates[0].key.size(), 267);
     fake->rate_wait = 1500;
     assert_int_equal(publish(scope, room, "chat:1"), BELFRY_DENY);
     assert_int_equal(fake->verdict.status, 429);
     // One who floods a room must not get its other publishers closed.
     assert_int_equal(fake->verdict.close_code, 0);
     ASSERT_TEXT(reason(), "too many messages in this room");
+}
+
+// What was taken at another rate is none of this one's: the counter, or the connection's, begins anew.
+void test_rates_that_a_reload_changes(void **) {
+    void *scope = route({{"message_rate", rate_value(1, 3600000, 1)}});
+    ASSERT_MESSAGE(1000, 1, BELFRY_PASS);
+    ASSERT_MESSAGE(1000, 1, BELFRY_DENY);
+    scope = route({{"message_rate", rate_value(1, 3600000, 1)}, {"on_limit", number_value(1)}});
+    ASSERT_MESSAGE(1000, 1, BELFRY_DENY); // the same rate
+    scope = route({{"message_rate", rate_value(1000, 1000, 2)}});
+    ASSERT_MESSAGE(1000, 1, BELFRY_PASS);
+    ASSERT_MESSAGE(1000, 1, BELFRY_PASS);
+    ASSERT_MESSAGE(1000, 1, BELFRY_DENY);
+    const string one = rate_key(route({{"connection_rate", rate_value(1, 1000, 1)}}));
+    assert_true(one != rate_key(route({{"connection_rate", rate_value(2, 1000, 1)}})));
+    const auto room_key = [&](int64_t amount) {
+        publish(nullptr, scope_of("room", "chat:*", {{"message_rate", rate_value(amount, 1000, 5)}}), "chat:1");
+        return fake->rates[0].key;
+    };
+    assert_true(room_key(5) == room_key(5));
+    assert_true(room_key(5) != room_key(6));
+}
+
+// Without a handshake of its own: nothing was counted, nothing is counted down.
+void test_limits_that_a_reload_brings(void **) {
+    block b;
+    use(&b);
+    void *scope = route({{"connections_per_ip", number_value(5)}, {"connections_per_user", number_value(5)}});
+    call_of(BELFRY_WEBSOCKET, scope);
+    fake->call.user = belfry_text_of("56");
+    assert_int_equal(module->admitted(&fake->call, &fake->verdict), BELFRY_PASS);
+    module->close(&fake->call);
+    assert_int_equal(fake->counts.size(), 0);
 }
 
 void test_user_rate(void **) {
@@ -480,6 +513,8 @@ int main() {
         cmocka_unit_test_setup_teardown(test_held_stream, setup, finish),
         cmocka_unit_test_setup_teardown(test_connections_per_ip, setup, finish),
         cmocka_unit_test_setup_teardown(test_reload, setup, finish),
+        cmocka_unit_test_setup_teardown(test_rates_that_a_reload_changes, setup, finish),
+        cmocka_unit_test_setup_teardown(test_limits_that_a_reload_brings, setup, finish),
         cmocka_unit_test_setup_teardown(test_refused_counts_nothing, setup, finish),
         cmocka_unit_test_setup_teardown(test_connections_per_user, setup, finish),
         cmocka_unit_test_setup_teardown(test_message_rate, setup, finish),

@@ -1,7 +1,7 @@
 // A node with a worker's thread, its listening socket, clients and a backend over real sockets: for the tests of
-// reloads. The test's thread is the main thread, and the backend: it answers by hand. Each reload makes new settings and
-// frees the old ones as soon as nobody may use them any more, so that the sanitizer tells who still does. One bench at a
-// time, in `bench`.
+// reloads. The test's thread is the main thread, and the backend: it answers by hand. Each reload makes new settings
+// and frees the old ones as soon as nobody may use them any more, so that the sanitizer tells who still does. One bench
+// at a time, in `bench`.
 #pragma once
 
 #include <setjmp.h>
@@ -32,9 +32,9 @@ struct adoption_bench {
     struct node node;
     relay_settings *settings; // owned
     broker_settings broker;
-    std::vector<int> listening; // the worker's
-    std::vector<int> fds;       // clients', and those that the backend accepted
-    std::vector<int> backends;  // listening
+    std::vector<int> listening;                     // the worker's
+    std::vector<int> fds;                           // clients', and those that the backend accepted
+    std::vector<int> backends;                      // listening
     std::vector<std::pair<int, std::string>> peers; // the backend's ends, what came and was not taken yet
     bool done;
 };

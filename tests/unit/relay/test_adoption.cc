@@ -44,8 +44,8 @@ void on_close(const struct belfry_call *call) {
     if (!call->connection) fatal("no state");
     closes_without_scope += call->route == nullptr;
 }
-void *unused_scope_new(const struct belfry_host *, const char *, struct belfry_text, const struct belfry_value *, size_t,
-                       char *, size_t) {
+void *unused_scope_new(const struct belfry_host *, const char *, struct belfry_text, const struct belfry_value *,
+                       size_t, char *, size_t) {
     return nullptr; // the bench makes them
 }
 
@@ -159,7 +159,9 @@ void finish_requests(everybody *e) {
     assert_hears(e->body, "whole");
     send_all(e->tunnel.fd, "to the backend");
     assert_int_equal(asked("to the backend"), e->tunnelled);
-    send_all(e->tunnelled, std::string("\x82\x04" "down", 6));
+    send_all(e->tunnelled, std::string("\x82\x04"
+                                       "down",
+                                       6));
     assert_hears(e->tunnel, "down");
     send_all(e->post.fd, "ng\",\"id\":7   }");
     assert_hears(e->post, "\"id\":7");
@@ -253,7 +255,8 @@ void test_limits_are_felt(void **) {
     way(now, "/json")->idle_timeout = 200;
     adopt(now);
     assert_hears(quiet, std::string("\x89\x00", 2)); // a Ping
-    assert_hears(slow, "\x03\xe9" "idle");           // Close 1001
+    assert_hears(slow, "\x03\xe9"
+                       "idle"); // Close 1001
     say(large, std::string(2000, 'b'));
     assert_hears(large, "\x03\xf1"); // Close 1009
 }

@@ -30,7 +30,7 @@ uint32_t claims(drain_pace *p, const rate *r, uint64_t now_ns) {
 void goodbyes_are_evenly_spaced(void **) {
     const rate r = {500, 1000, 500};
     drain_pace p = {};
-    drain_pace_begin(&p, 5000 * ms);
+    drain_pace_begin(&p, &r, 5000 * ms);
     assert_int_equal(claims(&p, &r, 5000 * ms), 1); // nothing was saved up
     assert_int_equal(claims(&p, &r, 5001 * ms), 0);
     assert_int_equal(claims(&p, &r, 5002 * ms), 1);
@@ -42,23 +42,34 @@ void goodbyes_are_evenly_spaced(void **) {
 void what_was_missed_is_made_up_for_within_bounds(void **) {
     const rate r = {500, 1000, 500};
     drain_pace p = {};
-    drain_pace_begin(&p, 5000 * ms);
+    drain_pace_begin(&p, &r, 5000 * ms);
     assert_int_equal(claims(&p, &r, 5200 * ms), 101);
     assert_int_equal(claims(&p, &r, 65200 * ms), 126); // drain_slack_ns
-    drain_pace_begin(&p, 70000 * ms);                  // another drain
+    drain_pace_begin(&p, &r, 70000 * ms);              // another drain
     assert_int_equal(claims(&p, &r, 70000 * ms), 1);
-    drain_pace_begin(&p, 69000 * ms); // a worker whose clock is behind takes nothing back
+    drain_pace_begin(&p, &r, 69000 * ms); // a worker whose clock is behind takes nothing back
     assert_int_equal(claims(&p, &r, 70000 * ms), 0);
 }
 
 void slow_rates_and_none(void **) {
     const rate none = {}, slow = {2, 60000, 2};
     drain_pace p = {};
-    drain_pace_begin(&p, 5000 * ms);
+    drain_pace_begin(&p, &none, 5000 * ms);
     assert_int_equal(claims(&p, &none, 5000 * ms), 100000);
-    assert_int_equal(claims(&p, &slow, 5000 * ms), 1);
-    assert_int_equal(claims(&p, &slow, 34999 * ms), 0);
-    assert_int_equal(claims(&p, &slow, 35000 * ms), 1);
+    drain_pace_begin(&p, &slow, 95000 * ms);
+    assert_int_equal(claims(&p, &slow, 95000 * ms), 1);
+    assert_int_equal(claims(&p, &slow, 124999 * ms), 0);
+    assert_int_equal(claims(&p, &slow, 125000 * ms), 1);
+}
+
+// A reload may have brought another rate: the one in force counts.
+void a_new_rate_is_felt_at_once(void **) {
+    const rate slow = {1, 3600000, 1}, quick = {10, 1000, 10};
+    drain_pace p = {};
+    drain_pace_begin(&p, &slow, 7200000 * ms);
+    assert_int_equal(claims(&p, &slow, 7200000 * ms), 1);
+    assert_int_equal(claims(&p, &quick, 7200099 * ms), 0);
+    assert_int_equal(claims(&p, &quick, 7200100 * ms), 1);
 }
 
 struct racer {
@@ -81,9 +92,10 @@ void workers_share_the_rate(void **) {
     drain_pace p = {};
     racer all[4];
     const uint64_t begin = clock_monotonic_ns(), end = begin + 200 * ms;
-    drain_pace_begin(&p, begin);
+    const rate speed = {20000, 1000, 20000};
+    drain_pace_begin(&p, &speed, begin);
     for (racer &r : all) {
-        r = {&p, {20000, 1000, 20000}, end, 0, {}};
+        r = {&p, speed, end, 0, {}};
         assert_int_equal(pthread_create(&r.thread, nullptr, race, &r), 0);
     }
     uint64_t said = 0;
@@ -110,7 +122,7 @@ drain_pace pace;
 
 int begin(void **state) {
     const int failed = bench_begin(state);
-    pace.next_ns = 0;
+    pace.last_ns = 0;
     pace.left = 0;
     the_shard()->pace = &pace;
     return failed;
@@ -243,6 +255,26 @@ void an_answer_that_is_waited_for_comes_first(void **) {
     assert_bytes(got.substr(0, first.size()), first); // and no answer to the ping
     assert_goodbye(got.substr(first.size()), "restarting");
     assert_int_equal(c.at->holds, 0);
+}
+
+// The broker's, which nobody is held for, and the node's.
+void so_do_those_to_publishes_and_questions(void **) {
+    test_client publishes = open_client(form_json), asks = open_client(form_json), was_heard = open_client(form_json);
+    for (const test_client &c : {publishes, was_heard})
+        c.at->published = true;
+    was_heard.at->spoke_ms -= 1000;
+    asks.at->asking = 1;
+    drain_begin(the_shard(), drain_scope::all);
+    pass(0);
+    assert_goodbye(received(was_heard), "restarting");
+    pass(249);
+    assert_bytes(received(publishes), "");
+    pass(1);
+    assert_goodbye(received(publishes), "restarting");
+    assert_bytes(received(asks), "");
+    asks.at->asking = 0;
+    pass(100);
+    assert_goodbye(received(asks), "restarting");
 }
 
 void who_waits_may_leave_by_itself(void **) {
@@ -391,6 +423,7 @@ int main() {
         cmocka_unit_test(goodbyes_are_evenly_spaced),
         cmocka_unit_test(what_was_missed_is_made_up_for_within_bounds),
         cmocka_unit_test(slow_rates_and_none),
+        cmocka_unit_test(a_new_rate_is_felt_at_once),
         cmocka_unit_test(workers_share_the_rate),
         cmocka_unit_test(the_return_is_spread_over_what_the_rest_needs),
         with_bench(goodbye_comes_behind_what_was_queued),
@@ -399,6 +432,7 @@ int main() {
         with_bench(who_has_asked_nothing_is_not_waited_for),
         with_bench(rounds_go_on),
         with_bench(an_answer_that_is_waited_for_comes_first),
+        with_bench(so_do_those_to_publishes_and_questions),
         with_bench(who_waits_may_leave_by_itself),
         with_bench(a_full_queue_has_room_for_the_close),
         with_bench(who_does_not_go_is_dropped_and_counted),

@@ -281,6 +281,40 @@ void the_node_has_stopped_when_all_workers_have(void **) {
     assert_true(node_stopped(&bench->node));
 }
 
+// A worker that is done goes on answering until all are; and while clients leave, the others publish.
+void all_have_left_before_the_workers_end(void **) {
+    node_drain(&bench->node);
+    node_drain(&bench->node);
+    assert_false(node_ready(&bench->node));
+    for (uint32_t w = 0; w < workers; w++)
+        assert_heard(w, "drain; ");
+    want(0, 1, "news");
+    say_publish(1, "news", "hello", 12);
+    shard_of(1)->drained = true;
+    turn();
+    assert_heard(0, "active 1 news; message news hello; ");
+    assert_heard(1, "answer 12 0; ");
+    shard_of(1)->drained = false; // somebody has come from another process
+    shard_of(0)->drained = true;
+    turn();
+    assert_heard(0, "");
+    shard_of(1)->drained = true;
+    turn();
+    for (uint32_t w = 0; w < workers; w++)
+        assert_heard(w, "stop; ");
+    turn();
+    assert_heard(0, "");
+}
+
+void who_is_overdue_is_dropped(void **) {
+    node_drain(&bench->node);
+    node_drain_overdue(&bench->node);
+    assert_heard(0, "drain; overdue; ");
+    node_stop(&bench->node, true);
+    node_drain_overdue(&bench->node);
+    assert_heard(0, "kill; ");
+}
+
 void whoever_still_waits_at_the_end_is_answered(void **) {
     publish_job *job = publish_job_new(on_done, nullptr);
     assert_true(publish("@all", "x", job));
@@ -317,6 +351,8 @@ int main() {
         with_node(a_commanded_publish_is_delivered_here_alone),
         with_node(commands_that_fail_are_counted),
         with_node(the_node_has_stopped_when_all_workers_have),
+        with_node(all_have_left_before_the_workers_end),
+        with_node(who_is_overdue_is_dropped),
         with_node(whoever_still_waits_at_the_end_is_answered),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

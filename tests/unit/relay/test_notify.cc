@@ -140,6 +140,29 @@ void the_spool_is_bounded(void **) {
     assert_int_equal(counted().dropped, n.dropped);
 }
 
+// Clients have gone: each second, until the time is up.
+void the_last_ones_are_repeated_in_haste(void **) {
+    want(occupied);
+    notify_room(the_shard(), notify_occupied, "a");
+    for (int i = 0; i < 4; i++) {
+        pass(i ? 4000 : 200);
+        assert_true(has(asked(), "\"room\":\"a\""));
+        answer("500 No", ""); // the next try would be 4 s later
+    }
+    notifier_hurry(the_shard()->notifier);
+    assert_true(has(asked(), "\"room\":\"a\"")); // without a pause
+    for (uint64_t ms = 0; ms < notify_hurry_ms; ms += 1100) {
+        answer("500 No", "");
+        assert_false(notifier_idle(the_shard()->notifier));
+        pass(1100);
+        assert_true(has(asked(), "\"room\":\"a\""));
+    }
+    notify_room(the_shard(), notify_occupied, "b");
+    answer("500 No", "");
+    assert_true(notifier_idle(the_shard()->notifier));
+    assert_int_equal(counted().dropped, 2);
+}
+
 void the_end_sees_one_try(void **) {
     want(occupied);
     notify_room(the_shard(), notify_occupied, "a");
@@ -162,7 +185,8 @@ int main() {
     const CMUnitTest tests[] = {
         with_bench(events_travel_together),   with_bench(what_nobody_wants_is_not_told),
         with_bench(rooms_have_no_connection), with_bench(failures_are_repeated_with_patience),
-        with_bench(the_spool_is_bounded),     with_bench(the_end_sees_one_try),
+        with_bench(the_spool_is_bounded),     with_bench(the_last_ones_are_repeated_in_haste),
+        with_bench(the_end_sees_one_try),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
