@@ -147,7 +147,7 @@ static int usage(FILE *out, int code) {
           "  disconnect --conn C|--user U|--room R [--code N] [--reason T]\n"
           "  config                            the configuration in force, as ini\n"
           "  reload                            read the file again; prints every mistake, and changes nothing then\n"
-          "  drain                             ask all clients to leave, then end; at drain_rate\n"
+          "  drain                             ask all clients to leave, at drain_rate, then end\n"
           "  top [--once]                      a live view; q ends it\n"
           "A token for TCP is taken from the environment: BELFRY_TOKEN.\n",
           out);

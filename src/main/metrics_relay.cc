@@ -1,6 +1,8 @@
 // The metrics of clients and rooms: who is connected, what comes and goes, what is dropped. Main thread.
 #include "main/metrics.h"
 
+#include "relay/handover_in.h"
+#include "relay/handover_out.h"
 #include "relay/nodes.h"
 
 #include <string>
@@ -15,6 +17,19 @@ static void write_drain(const drain_counters *n, metrics_text *t) {
     metric_value(t, {{"step", "closed"}}, n->closed);
     metric_value(t, {{"step", "timed_out"}}, n->timed_out);
     metric_value(t, {{"step", "dropped"}}, n->dropped);
+}
+
+static void write_handover(const node *n, metrics_text *t) {
+    const handover_in_counters in = handover_in_count(n);
+    const handover_out_counters out = handover_out_count(n);
+    metric_begin(t, "belfry_handover_total", metric_type::counter,
+                 "Connections that came from the process before at an upgrade, or moved to the next one; or could not: "
+                 "refused by the other one, or given up for want of time.");
+    metric_value(t, {{"result", "come"}}, in.come);
+    metric_value(t, {{"result", "moved"}}, out.moved);
+    metric_value(t, {{"result", "refused"}}, in.refused + out.refused);
+    metric_value(t, {{"result", "given_up"}}, in.dropped + out.given_up);
+    metric_counter(t, "belfry_handover_gaps_total", "Rooms of such connections that were told a gap.", in.gaps);
 }
 
 void metrics_clients(const control_api *a, const control_sum *sum, metrics_text *t) {
@@ -45,6 +60,7 @@ void metrics_clients(const control_api *a, const control_sum *sum, metrics_text 
     for (const close_count &e : n->closed)
         if (e.count) metric_value(t, {{"code", e.code ? std::to_string(e.code) : "other"}}, e.count);
     write_drain(&n->drain, t);
+    write_handover(a->node, t);
 }
 
 static void write_plain(const plain_counters *n, metrics_text *t) {

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "proto/room_name.h"
 #include "relay/conn.h"
+#include "relay/conn_record.h"
 #include "relay/exchange.h"
 #include "relay/notify.h"
 #include "relay/presence_worker.h"
@@ -86,6 +87,8 @@ static void end_orphans(shard *s, const adoption *a) {
         const route_image *way = way_of(c, a);
         if (listener_of(c, a) && (!way || way->now)) continue;
         if (transport_of(c) && !c->close_code) counters_close(&s->count, c->close_code = 1012);
+        if (!c->told) s->count.drain.dropped++; // else the drain counts it (drain.h)
+        conn_record_closing(c, conn_closer::server, "its route or listener is gone");
         conn_abort(c);
         n++;
     }

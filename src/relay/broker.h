@@ -67,6 +67,9 @@ struct broker_ops {
     void (*pause)(broker *b, bool paused); // back-pressure
     bool (*ready)(const broker *b);
     void (*free)(broker *b);
+    // All that is delivered comes from one server over one link, so that every subscriber gets it in the same order.
+    // Null: it does not.
+    bool (*in_order)(const broker *b) = nullptr;
 };
 
 // Messages that a broker sends to itself, through everything that a message goes through, to know that what is

@@ -15,10 +15,6 @@
 
 namespace belfry {
 
-bool broker_redis_one_link(const broker *base) {
-    return !reinterpret_cast<const redis_broker *>(base)->cluster;
-}
-
 bool broker_redis_command(broker *base, view key, int argc, const view *argv, redis_reply reply, void *context,
                           uint64_t tag) {
     return redis_broker_send(redis_broker_of(base), key, argc, argv, reply, context, tag);
@@ -74,6 +70,10 @@ static void destroy(broker *base) {
     delete b;
 }
 
+static bool in_order(const broker *base) {
+    return !reinterpret_cast<const redis_broker *>(base)->cluster;
+}
+
 static const broker_ops ops = {redis_rooms_subscribe,
                                redis_rooms_unsubscribe,
                                redis_publish,
@@ -83,7 +83,8 @@ static const broker_ops ops = {redis_rooms_subscribe,
                                turn,
                                pause,
                                ready,
-                               destroy};
+                               destroy,
+                               in_order};
 
 broker *broker_redis_new(const broker_events *events, void *context, const broker_settings *settings, loop *on) {
     auto *b = new redis_broker{};

@@ -33,10 +33,6 @@ void broker_redis_link_free(broker *b, redis *link); // as redis_free
 // then the caller asks again, with a wait.
 void broker_redis_link_misled(broker *b, redis *link);
 
-// All that is delivered comes over one link from one server, so that every subscriber gets it in the same order: no
-// cluster.
-[[nodiscard]] bool broker_redis_one_link(const broker *b);
-
 struct redis_place_counters {
     redis_cluster_counters cluster;
     uint64_t switches; // of the primary, by Sentinel

@@ -529,7 +529,7 @@ void conn_freeze(conn *c) {
 void conn_thaw(conn *c, bool was_blocked) {
     c->blocked = was_blocked;
     conn_slow_queued(c); // its limit depends on that
-    if (c->outq.count && !c->blocked && !c->dirty) conn_mark_dirty(c);
+    if ((c->outq.count || c->pong) && !c->blocked && !c->dirty) conn_mark_dirty(c);
     watch_again(c);
 }
 

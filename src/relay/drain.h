@@ -49,8 +49,8 @@ void drain_pace_begin(drain_pace *p, const rate *r, uint64_t now_ns);
 
 // The rest: on the shard's thread.
 
-// Begins; `all` takes over from `retired`. With `all`, s->draining from here on. The first of `retired` again: those
-// who were told count as told, the time begins anew.
+// Begins; `all` takes over from `retired`. With `all`, s->draining from here on. `retired` once more: the
+// time begins anew, and nobody is told twice.
 void drain_begin(shard *s, drain_scope scope);
 // Once a turn, where s->drain is there: tells those whose turn it is. A `retired` one ends by itself (s->drain is null
 // then) when nobody is left, or at drain_timeout.

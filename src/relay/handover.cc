@@ -1,7 +1,6 @@
 // Which half of the node's handover something is for. Main thread.
 #include "relay/handover.h"
 
-#include "relay/broker_redis.h"
 #include "relay/handover_impl.h"
 #include "relay/handover_in.h"
 #include "relay/handover_out.h"
@@ -22,7 +21,8 @@ std::string handover_marker_text(uint64_t nonce, uint64_t round) {
 }
 
 bool handover_ordered(const node *n) {
-    return n->broker->ops->send_to_node && broker_redis_one_link(n->broker) && n->broker->ops->ready(n->broker);
+    const broker_ops *ops = n->broker->ops;
+    return ops->send_to_node && ops->in_order && ops->in_order(n->broker) && ops->ready(n->broker);
 }
 
 bool handover_special(const message *m) {

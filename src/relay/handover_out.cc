@@ -1,6 +1,7 @@
 // The old process's node. Main thread.
 #include "relay/handover_out.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "relay/handover_impl.h"
 #include "relay/node_impl.h"
@@ -96,7 +97,7 @@ static void answer_fences(handover_out *o) {
 
 void handover_out_settled(node *n, uint64_t ticket) {
     handover_out *o = n->leaving;
-    if (!o || ticket < o->first_ticket) return;
+    if (!o || ticket < o->first_ticket || ticket - o->first_ticket >= o->publishes.size()) return; // from before
     o->publishes[ticket - o->first_ticket] = true;
     while (!o->publishes.empty() && o->publishes.front()) {
         o->publishes.pop_front();
@@ -436,6 +437,7 @@ void handover_out_begin(node *n, const handover_wire *wire) {
     o->linked = true;
     o->ordered = handover_ordered(n);
     o->began_ms = o->heard_ms = now_of(o);
+    o->first_ticket = clock_monotonic_ns(); // above 0, and all of a handover before
     o->left.assign(n->worker_count, UINT64_MAX);
     presence_share(n->presence, true);
     handover_message m = {handover_type::hello, handover_version, n->worker_count, o->ordered, {}, node_id()};

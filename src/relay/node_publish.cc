@@ -91,13 +91,15 @@ struct client_wait {
     uint64_t ticket; // of handover_out_published
 };
 
+// The answer goes before what a fence of its worker waits for: behind that the connection may be on its way elsewhere.
 static void client_published(publish_job *job, void *context) {
     auto *wait = static_cast<client_wait *>(context);
     int code = job->failed ? 503 : 0;
+    if (wait->wants_answer) {
+        auto *a = new answer_letter{{letter_type::answer}, wait->to, wait->request_id, code, job->duplicate, job->at};
+        node_send(wait->on, wait->to.worker, &a->head);
+    }
     handover_out_settled(wait->on, wait->ticket);
-    if (!wait->wants_answer) return delete wait;
-    auto *a = new answer_letter{{letter_type::answer}, wait->to, wait->request_id, code, job->duplicate, job->at};
-    node_send(wait->on, wait->to.worker, &a->head);
     delete wait;
 }
 

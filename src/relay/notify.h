@@ -41,7 +41,7 @@ notifier *notifier_new(shard *s);
 void notifier_adopt(notifier *n, const struct route *old, const struct route *const *images);
 // All clients have gone: nothing waits for company any more, and what has failed is tried again each second, for
 // notify_hurry_ms.
-inline constexpr uint64_t notify_hurry_ms = 10000;
+inline constexpr uint64_t notify_hurry_ms = 5000;
 void notifier_hurry(notifier *n);
 // The time is up: what is spooled goes out now, each batch gets one last try. Once; what comes later is sent at once.
 void notifier_close(notifier *n);

@@ -198,9 +198,8 @@ void presence_moved(presence *p, view room, view conn) {
         r->listed--;
         p->count.members--;
     }
-    e->wanted = presence_nowhere;
     e->moved = true;
-    if (e->busy || e->queued) return; // whoever has it frees it
+    if (e->busy || e->queued) return; // what it was about to be is written and told yet, by who knows of it
     free_entry(p, e);
     presence_release(p, r);
 }
@@ -252,9 +251,14 @@ static void announce(presence *p, const presence_entry *e, bool join) {
         p->count.announce_failures++;
 }
 
+// Another process's, and nothing of it is this one's to write any more.
+static bool over_with(const presence_entry *e) {
+    return e->moved && e->wanted == e->stored && !e->stale;
+}
+
 // False where there is nothing to do for it, then it may be gone.
 static bool worth_writing(presence *p, presence_entry *e) {
-    if (e->moved || (e->wanted == presence_nowhere && e->stored == presence_nowhere)) {
+    if ((e->wanted == presence_nowhere && e->stored == presence_nowhere) || over_with(e)) {
         free_entry(p, e);
         return false;
     }
@@ -326,7 +330,6 @@ static void write_dirty(presence *p) {
 }
 
 static void done(presence *p, presence_entry *e, bool crossed) {
-    if (e->moved) return free_entry(p, e);
     e->stored = e->sent;
     if (e->sent == presence_listed) {
         if (crossed && !e->told) announce(p, e, true);
@@ -335,7 +338,7 @@ static void done(presence *p, presence_entry *e, bool crossed) {
         if (crossed && e->told) announce(p, e, false);
         e->told = false;
     }
-    if (e->wanted == presence_nowhere && e->stored == presence_nowhere && !e->stale)
+    if ((e->wanted == presence_nowhere && e->stored == presence_nowhere && !e->stale) || over_with(e))
         free_entry(p, e);
     else if (e->stale || e->wanted != e->stored)
         queue(p, e);

@@ -4,7 +4,6 @@ Everything that a test must know about how the daemon words things stands here a
 named by the environment variable BELFRY_BUILD: a directory that holds `belfry` and `belfryctl`.
 """
 
-import contextlib
 import http.client
 import json
 import os
@@ -86,12 +85,17 @@ def children_of(pid):
         return []
 
 
+def process_state(pid):
+    """As proc(5) has it: R, S, T, Z and so on; empty: gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def is_alive(pid):
     """Neither gone nor waiting for its parent to notice."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return process_state(pid) not in ("Z", "X", "")
 
 
 @dataclass
@@ -198,18 +202,19 @@ class Belfry:
             return False
 
     def kill(self):
-        """Both processes die at once, with -9; the master is stopped first, so that it starts nothing meanwhile."""
+        """All of it dies, with -9. The master is stopped meanwhile, so that it starts nothing, and goes last, so that nobody has
+        the time to miss it."""
         if not self.process:
             return
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: process_state(self.process.pid) in ("T", "Z", ""), "the master does not stop")
             children = children_of(self.process.pid)
-            self.process.kill()
             for child in children:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(child, signal.SIGKILL)
+                os.kill(child, signal.SIGKILL)
             for child in children:
                 wait_until(lambda child=child: not is_alive(child), f"process {child} does not die")
+            self.process.kill()
         self.process.wait()
 
     def freeze(self):

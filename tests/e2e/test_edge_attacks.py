@@ -103,7 +103,7 @@ def test_a_hook_by_another_name_of_its_backend(start, backends):
 def test_a_slow_reader_gets_all_of_it(start, backends, ending):
     """Answers of many sizes: whatever the kernel's buffers hold, of some a last bit waits in the daemon. The client
     reads nothing for longer than a connection that has ended is waited for, and for less than a stalled one is."""
-    sizes = [600 * KB + n * 48 * KB for n in range(90)]
+    sizes = [600 * KB + n * 97 * KB for n in range(45)]
 
     def answer(r):
         return response(b"x" * int(r.target[1:]))

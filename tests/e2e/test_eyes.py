@@ -28,7 +28,8 @@ ROOMS = """
 join = anyone
 publish = anyone
 """
-ROUTE = "connect_hook = always\nsend_queue = 1m\non_slow = drop_oldest\n"
+# The clients answer no Pings.
+ROUTE = "connect_hook = always\nping_interval = 0\nsend_queue = 1m\non_slow = drop_oldest\n"
 CONTROL = f"[control]\nlisten = 127.0.0.1:0\ntoken = {TOKEN}\n"
 
 

@@ -149,7 +149,7 @@ class Flow:
         while not self.stopping:
             for room in self.rooms:
                 number = self.sent[room]
-                if room.startswith("kept:"):  # with a place, by the node
+                if room == "kept:1":  # with a place, by the node
                     sender = self.senders[number % len(self.senders)]
                     sender.send_json({"type": "publish", "room": room, "data": number})
                     if number % len(self.senders) == 0:
@@ -194,8 +194,8 @@ class Collector:
 
 def test_nothing_is_lost_doubled_or_out_of_order(server, redis):
     """Rooms with and without history; each number exactly once, in order, through two upgrades."""
-    rooms = [f"plain:{i}" for i in range(3)] + ["raw", "kept:1"]
-    senders = [server.open_json("/ws") for _ in range(1)]
+    rooms = [f"plain:{i}" for i in range(3)] + ["raw", "kept:1", "kept:bare"]
+    senders = [server.open_json("/ws")]
     readers = [server.open_json("/ws") for _ in range(12)]
     for r in readers:
         for i, room in enumerate(rooms):
@@ -212,7 +212,7 @@ def test_nothing_is_lost_doubled_or_out_of_order(server, redis):
     finally:
         flow.stop()
     for room in rooms:
-        if room.startswith("kept:"):
+        if room == "kept:1":
             senders[0].send_json({"type": "publish", "room": room, "data": "end"})
         else:
             redis.client().publish("belfry:room:" + room, '"end"')
@@ -221,6 +221,58 @@ def test_nothing_is_lost_doubled_or_out_of_order(server, redis):
         assert not c.other, c.other[:3]
         for room in c.ends:
             assert c.got[room] == list(range(flow.sent[room])), room
+
+
+def test_what_is_for_everybody_or_for_one(server, redis):
+    """@all and @conn: are subscribed by both processes all the time."""
+    readers = [server.open_json("/ws") for _ in range(6)]
+    own = ["@conn:" + r.welcome["conn"] for r in readers]
+    collectors = [Collector(r, ["@all", name]) for r, name in zip(readers, own)]
+    flow = Flow(server, redis, ["@all", *own], [])
+    try:
+        time.sleep(0.1)
+        for _ in range(2):
+            assert upgrade(server).moved() == 6
+            time.sleep(0.1)
+    finally:
+        flow.stop()
+    for room in ["@all", *own]:
+        redis.client().publish("belfry:room:" + room, '"end"')
+    for c in collectors:
+        c.join()
+        assert not c.other, c.other[:3]
+        for room in c.ends:
+            assert c.got[room] == list(range(flow.sent[room])), room
+
+
+@pytest.mark.parametrize("way", ["control", "redis"])
+def test_orders_find_whoever_is_on_its_way(server, redis, way):
+    """Joins by the backend while everybody moves: by whichever process, each is carried out."""
+    clients = [server.open_json("/ws") for _ in range(150)]
+    commands = [{"op": "join", "conn": c.welcome["conn"], "room": "ordered"} for c in clients]
+    random.shuffle(commands)
+    broker = redis.client()
+    took = Upgrade(server)
+    while not server.find_log("serves, the old one", took.logged):
+        time.sleep(0.001)  # orders are to come while connections move, not before
+    for command in commands:
+        if way == "redis":
+            broker.publish("belfry:command", json.dumps(command))
+        else:
+            wait_until(lambda: answered(server, command), "the control API does not answer")
+        time.sleep(0.0005)
+    took.wait_gone()
+    wait_until(lambda: server.members("ordered") == 150, lambda: f"{server.members('ordered')} were found")
+    server.publish("ordered", "1")
+    for c in clients:
+        assert c.receive_json()["data"] == 1
+
+
+def answered(server, command):
+    try:
+        return server.control("POST", "/v1/commands", command).status == 200
+    except (OSError, ValueError):  # it changes hands
+        return False
 
 
 def test_what_one_client_publishes_keeps_its_order(server):
@@ -390,6 +442,29 @@ def test_the_new_process_dies_in_the_middle(server):
     ping(c)
 
 
+def test_the_new_process_hangs_in_the_middle(server):
+    """The old one takes back what it has not let go, and asks everybody to come back: nobody is in both, or in none."""
+    clients = [server.open_json("/ws") for _ in range(100)]
+    for c in clients:
+        join(c, "news")
+    took = Upgrade(server).wait_new()
+    os.kill(took.new, signal.SIGSTOP)
+    pattern = "handover: .* in the new process|saying goodbye"
+    wait_until(lambda: server.find_log(pattern, took.logged), "the old one waits for ever", 15)
+    os.kill(took.new, signal.SIGCONT)
+    took.wait_gone()
+    server.publish("news", '"end"')
+    stayed = 0
+    for c in clients:
+        message = c.receive_json()
+        if message["type"] == "bye":
+            assert message["reconnect"] and c.receive()[:2] == ("close", 1012)
+        else:
+            assert message.get("data") == "end", message
+            stayed += 1
+    assert stayed == took.moved()
+
+
 def test_the_old_process_dies_in_the_middle(server):
     """Who has moved does not notice."""
     clients = [server.open_json("/ws") for _ in range(300)]
@@ -398,7 +473,7 @@ def test_the_old_process_dies_in_the_middle(server):
     os.kill(took.old, signal.SIGKILL)
     wait_until(lambda: not is_alive(took.old), "it lives")
     time.sleep(0.3)
-    there = len(server.connection_ids())
+    there = server.connections()
     alive = 0
     for c in clients:
         try:

@@ -12,6 +12,8 @@ import pytest
 
 import ws
 from belfry import build_directory, children_of, environment, is_alive, run_daemon, wait_until
+from load import Swarm  # noqa: F401  it knows where the next one is
+from swarm import HERE, compile_c
 
 CONFIG = """
 [route /ws]
@@ -315,8 +317,38 @@ def test_user_that_does_not_exist(tmp_path):
     assert done.returncode == 1 and done.stderr == f'{file}:2: user: the user "nosuchuser" is not known\n'
 
 
-def test_limits_in_the_status(start):
-    server = start("[belfry]\nworkers = 1\nmax_connections = 5000\n" + CONFIG, files_limit=1000)
+def test_master_does_not_believe_everything(start, tmp_path):
+    """Whoever takes over a worker process, which may have given up root's rights, must not get them by way of the master."""
+    victim = tmp_path / "victim"
+    victim.write_text("important\n")
+    include = f"-I{HERE.parent.parent / 'src'}"
+    module = compile_c("module/traitor.so", HERE.parent / "module" / "traitor.c", "-shared", "-fPIC", include)
+    pid_file = tmp_path / "pid"
+    config = f"[belfry]\nworkers = 1\npid_file = {pid_file}\nload_module = {module}\n" + CONFIG
+    server = start(config, extra_environment={"TRAITOR_PATH": str(victim)})
+    server.expected.append("tells of sockets that can't be its own")
+    server.open_json("/ws").drop()  # while it is in, the module has spoken
+    server.wait_log("says what is not understood")
+    server.check()
+    server.expect_error("crashed: killed by SIGKILL")  # the master has something to write
+    os.kill(server.worker_pid(), signal.SIGKILL)
+    server.wait_log(r"worker process \d+ serves")
+    server.check()
+    server.stop()
+    assert victim.read_text() == "important\n" and not pid_file.exists()
+
+
+def test_files_bound_the_connections(start):
+    """Whatever max_connections says: above what files allow a handshake is answered, with 503, and not left waiting."""
+    server = start("[belfry]\nworkers = 1\nmax_connections = 5000\n" + CONFIG, files_limit=100)
     limits = server.status()["limits"]
-    assert limits["files"] == 1000 and limits["max_connections"] == 1000 - limits["files_reserved"]
-    assert server.find_log("max_connections is 5000, but at most 1000 files may be open")
+    most = 100 - limits["files_reserved"]
+    assert (limits["files"], limits["max_connections"], limits["bound"]) == (100, most, "files")
+    assert server.find_log("max_connections is 5000, but at most 100 files may be open")
+    inside = [server.open_json("/ws") for _ in range(most)]
+    with pytest.raises(ws.Refused, match="503"):
+        server.open("/ws")
+    assert server.refused(503) == 1
+    inside[0].drop()
+    wait_until(lambda: server.connections() == most - 1, "it stays")
+    server.open_json("/ws")

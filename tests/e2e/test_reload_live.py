@@ -245,6 +245,26 @@ def test_pings_and_idle_ends(start):
     assert idle.events()[-1] == ("close", 1001, "idle")
 
 
+def test_readers_of_events_and_polls(start):
+    config = "[route /plain]\nping_interval = {}\npoll_wait = {}\n"
+    server = start(config.format("0", "30s"))
+    reader, poller = Reader(server.address(), "/plain"), Poller(server.address(), "/plain")
+    reader.welcome()
+    polled = poller.welcome()["conn"]
+    answers = []
+    waiting = threading.Thread(target=lambda: answers.append(poller.poll()))
+    waiting.start()
+    waiting.join(0.3)
+    assert waiting.is_alive()
+    reloaded(server, config.format("300ms", "200ms"))
+    waiting.join(ws.TIMEOUT)
+    assert [answer.status for answer in answers] == [200] and not answers[0].messages
+    assert reader.block().comments == [""]
+    reader.drop()
+    server.command({"op": "disconnect", "conn": polled})
+    poller.drop()
+
+
 def test_send_queue_and_on_slow(start):
     config = """
 [broker]

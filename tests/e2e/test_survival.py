@@ -3,6 +3,7 @@ room once and in order, or was told that it has not."""
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 
@@ -115,6 +116,31 @@ def test_belfry_killed(start, durable_redis):
     assert moved["before"] == CLIENTS / 2
     assert counts["connects"] >= CLIENTS + CLIENTS / 2
     assert counts["recovered"] == CLIENTS / 2 and counts["not_recovered"] == counts["gaps"] == 0, counts
+
+
+def test_worker_process_crashes(start, durable_redis):
+    """The only node's worker process dies by SIGSEGV: another one is there within a second, at the same addresses, and everybody
+    comes back and misses nothing."""
+    server = start(ROUTE + broker(durable_redis.url))
+    wait_until(lambda: is_ready(server), "not ready", 20)
+    server.expect_error("worker process .* crashed: killed by SIGSEGV.*; starting it again in 100 ms")
+    took = []
+
+    def strike(fleet, reporter):
+        old = server.worker_pid()
+        began = time.monotonic()
+        os.kill(old, signal.SIGSEGV)
+        wait_until(lambda: server.answers() and server.worker_pid() != old, "no other worker process")
+        took.append(time.monotonic() - began)
+        wait_until(lambda: fleet.members() < CLIENTS, "nobody has noticed", 20)
+        wait_until(fleet.all_members, lambda: f"only {fleet.members()} came back", 40)
+
+    counts = survive([server], strike, "worker process killed by SIGSEGV")
+    print(f"another worker process served after {took[0]:.2f} s")
+    status = server.status()
+    assert (status["crashes"], status["processes"]) == (1, 2)
+    assert counts["connects"] >= 2 * CLIENTS
+    assert counts["recovered"] == CLIENTS and counts["not_recovered"] == counts["gaps"] == 0, counts
 
 
 # Redis's own ways to live on.

@@ -9,7 +9,7 @@ command -v mandoc >/dev/null || {
 
 problems=0
 for page in "${srcdir:?run by make check}/man/belfry.8" "$srcdir/man/belfryctl.1" "$srcdir/man/belfry-module.3" \
-    man/belfry.ini.5; do
+    "$srcdir/man/belfry-protocol.7" man/belfry.ini.5; do
     mandoc -T lint -W warning "$page" || problems=1
 done
 exit $problems

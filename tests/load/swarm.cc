@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -297,6 +298,7 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     fcntl(0, F_SETFL, O_NONBLOCK);
+    signal(SIGPIPE, SIG_IGN); // SSL_write knows no MSG_NOSIGNAL
     swarm::make_context(&w);
     swarm::make_clients(&w);
     w.epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -32,6 +32,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t asked = PTHREAD_COND_INITIALIZER;
 static struct question *first, **last = &first; /* owned; guarded by lock */
 static int ending;                              /* guarded by lock */
+static int served;                              /* guarded by lock: not a mere look at the file */
 
 static void answer(const struct question *q) {
     struct belfry_verdict verdict = {.size = sizeof verdict, .status = 403, .close_code = 4003};
@@ -91,6 +92,7 @@ static void unload(void) {
     pthread_cond_signal(&asked);
     pthread_mutex_unlock(&lock);
     pthread_join(decider, NULL);
+    if (!served) return;
     char line[80];
     snprintf(line, sizeof line, "thirdparty: %lu scopes made, %lu freed", scopes_made, scopes_freed);
     belfry->log(BELFRY_INFO, line);
@@ -151,6 +153,9 @@ struct connection {
 static void *worker_new(const struct belfry_host *host, unsigned index) {
     struct worker *w = host->allocate(sizeof *w);
     w->index = index;
+    pthread_mutex_lock(&lock);
+    served = 1;
+    pthread_mutex_unlock(&lock);
     return w;
 }
 

@@ -22,6 +22,7 @@ drwxr-xr-x root root /usr/lib/belfry/modules
 -rw-r--r-- root root /usr/share/belfry/web/belfry.js
 -rw-r--r-- root root /usr/share/man/man1/belfryctl.1
 -rw-r--r-- root root /usr/share/man/man5/belfry.ini.5
+-rw-r--r-- root root /usr/share/man/man7/belfry-protocol.7
 -rw-r--r-- root root /usr/share/man/man8/belfry.8
 """
 

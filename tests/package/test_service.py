@@ -36,7 +36,7 @@ def test_files_and_rights(installed):
         "/var/log/belfry": "belfry:belfry 750",
     }
     assert {path: installed.mode(path) for path in expected} == expected
-    for path in ("man1/belfryctl.1", "man5/belfry.ini.5", "man8/belfry.8"):
+    for path in ("man1/belfryctl.1", "man5/belfry.ini.5", "man7/belfry-protocol.7", "man8/belfry.8"):
         assert installed.exists(f"/usr/share/man/{path}.gz")
     assert installed.run("getent", "passwd", "belfry").stdout.rstrip().endswith(":/var/lib/belfry:/usr/sbin/nologin")
     assert installed.run("cat", "/etc/belfry/belfry.ini", user="nobody", check=False).returncode != 0
