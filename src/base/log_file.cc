@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -12,9 +13,47 @@
 
 namespace belfry {
 
-// -1 where it fails, with errno.
+// A pipe that nobody reads is refused (ENXIO) instead of waited for; -1 where it fails, with errno.
+static int open_for_appending(const char *path, int follow) {
+    constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    int fd = open(path, flags | follow, 0640);
+    if (fd >= 0) fcntl(fd, F_SETFL, O_APPEND); // what is open may block, as ever
+    return fd;
+}
+
+// Where the link points to, if it is root's own; empty where it is not.
+static std::string target_of_roots_link(const char *path) {
+    char target[PATH_MAX];
+    struct stat s;
+    int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    bool own = fd >= 0 && fstat(fd, &s) == 0 && S_ISLNK(s.st_mode) && s.st_uid == 0;
+    ssize_t size = own ? readlinkat(fd, "", target, sizeof target) : -1;
+    if (fd >= 0) close(fd);
+    if (size <= 0 || static_cast<size_t>(size) == sizeof target) return "";
+    std::string text(target, static_cast<size_t>(size)), directory(path);
+    return text[0] == '/' ? text : directory.substr(0, directory.rfind('/') + 1) + text;
+}
+
+// Root follows its own links alone (/dev/stdout in a container): a log's directory is often that of the user whom the
+// daemon becomes, and whoever is that user would have root open, or make, any file (CVE-2016-1247). -1 where it fails,
+// with errno.
 static int open_path(const char *path) {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+    if (geteuid() != 0) return open_for_appending(path, 0);
+    int fd = open_for_appending(path, O_NOFOLLOW);
+    if (fd >= 0 || errno != ELOOP) return fd;
+    std::string target = target_of_roots_link(path);
+    if (!target.empty()) return open_for_appending(target.c_str(), 0);
+    errno = ELOOP;
+    return -1;
+}
+
+// A file that root has just made in the place of another one's is the other one's, too: the worker process, which has
+// become that user, is to write to it as well.
+static void give_away(int fd, int old) {
+    struct stat now, before;
+    if (geteuid() != 0 || fstat(fd, &now) != 0 || fstat(old, &before) != 0) return;
+    if (!S_ISREG(now.st_mode) || !S_ISREG(before.st_mode) || now.st_uid != 0 || now.st_size) return;
+    if (before.st_uid && fchown(fd, before.st_uid, before.st_gid) != 0) return; // the worker process says what it can't
 }
 
 // Makes the log's descriptor stand for what `fd` does; takes `fd` over. Writers beside this one see the old file or the
@@ -74,6 +113,7 @@ bool log_file_open(log_file *f, const char *text, error *e) {
 bool log_file_reopen(log_file *f, error *e) {
     if (f->target != log_target::file) return true;
     int fd = open_path(f->path.c_str());
+    if (fd >= 0) give_away(fd, f->fd.load(std::memory_order_relaxed));
     if (fd < 0 || !take_over(f, fd)) {
         error_set(e, "%s: can't open \"%s\" again: %s; the old file stays in use", f->name, f->path.c_str(),
                   strerror(errno));

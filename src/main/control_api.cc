@@ -50,13 +50,6 @@ static void reply_json(control_conn *c, buffer *body) {
 
 // ---------------------------------------------------------------- what comes back from the workers
 
-static view next_line(view *rest) {
-    size_t end = rest->find('\n');
-    view line = rest->substr(0, end);
-    *rest = end == view::npos ? view() : rest->substr(end + 1);
-    return line;
-}
-
 // ?receivers=all
 static bool receivers_of(control_conn *c, view query, bool *all) {
     std::string text = uri_parameter(query, "receivers");
@@ -70,7 +63,7 @@ static void rooms_done(query *q, void *context, uint64_t) {
     std::map<std::string, uint64_t> merged;
     for (uint32_t i = 0; i < q->part_count; i++)
         for (view rest = buffer_view(&q->parts[i].out); !rest.empty();) {
-            view line = next_line(&rest);
+            view line = query_line(&rest);
             size_t tab = line.find('\t');
             uint64_t n = 0;
             if (tab != view::npos && bytes_parse_uint(line.substr(tab + 1), &n))
@@ -153,7 +146,7 @@ static void connections_done(query *q, void *context, uint64_t) {
     for (uint32_t i = 0; i < q->part_count; i++)
         for (view rest = buffer_view(&q->parts[i].out); !rest.empty() && count < q->limit; count++) {
             if (count) buffer_append_char(&out, ',');
-            buffer_append(&out, next_line(&rest));
+            buffer_append(&out, query_line(&rest));
         }
     buffer_append(&out, "]}");
     reply_json(static_cast<control_conn *>(context), &out);

@@ -181,7 +181,7 @@ static void on_head(control_conn *c, const http1_request *q) {
     if (c->needs_token && !page && !control_gate_token(q, c->of->token))
         return refuse(c, 401, "a valid Authorization: Bearer TOKEN is needed", "WWW-Authenticate: Bearer\r\n");
     if (q->chunked) return refuse(c, 411, "send Content-Length, not chunks", view());
-    if (q->content_length > c->of->body_max) return refuse(c, 413, "the body is too large", view());
+    if (q->content_length > (page ? 0 : c->of->body_max)) return refuse(c, 413, "the body is too large", view());
     size_t whole = q->head_size + q->content_length;
     if (c->in.size < whole) {
         if (q->expect_continue && c->in.size == q->head_size && !c->out.size) {
@@ -258,7 +258,8 @@ static void on_ready(stream *s, unsigned ready) {
 static void on_accept(int fd, const struct sockaddr *, socklen_t, void *context) {
     auto *l = static_cast<control_listener *>(context);
     control_http *h = l->of;
-    if (h->count >= control_connections_max) {
+    const size_t most = control_connections_max - (l->needs_token ? control_connections_own : 0);
+    if (h->count >= most) {
         static log_limit limit;
         uint64_t held = 0;
         if (log_limit_pass(&limit, &held))

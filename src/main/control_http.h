@@ -15,6 +15,7 @@
 namespace belfry {
 
 inline constexpr size_t control_connections_max = 256;
+inline constexpr size_t control_connections_own = 32; // of those, kept for unix sockets: over TCP comes whoever can
 
 struct control_http;
 struct control_conn; // counted: an answer may come after the client left

@@ -17,21 +17,14 @@ struct slow_line {
     view json;
 };
 
-static view next_line(view *rest) {
-    size_t end = rest->find('\n');
-    view line = rest->substr(0, end);
-    *rest = end == view::npos ? view() : rest->substr(end + 1);
-    return line;
-}
-
 // A worker's answer, query.h's form. One that had ended has said nothing.
 static void read_part(view rest, std::vector<uint64_t> *members, std::vector<slow_line> *slow) {
     for (uint64_t &sum : *members) {
         uint64_t n = 0;
-        if (bytes_parse_uint(next_line(&rest), &n)) sum += n;
+        if (bytes_parse_uint(query_line(&rest), &n)) sum += n;
     }
     while (!rest.empty()) {
-        view line = next_line(&rest);
+        view line = query_line(&rest);
         size_t tab = line.find('\t');
         uint64_t queue = 0;
         if (tab != view::npos && bytes_parse_uint(line.substr(0, tab), &queue))

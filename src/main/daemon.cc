@@ -14,6 +14,7 @@
 #include "main/privileges.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -160,36 +161,36 @@ static bool open_control(daemon *d, error *e) {
     return change != nullptr;
 }
 
-static bool open_all(daemon *d, error *e) {
-    sockets inherited = sockets_inherit(&d->born->kept, d->node.worker_count);
+static bool open_all(daemon *d, sockets *inherited, error *e) {
+    *inherited = sockets_inherit(&d->born->kept, d->node.worker_count);
     sockets_fault fault;
-    bool fine = sockets_open(&inherited, &d->settings->relay, d->node.worker_count, &d->listening, &fault, e);
-    if (fine) {
-        sockets opened = d->listening;
-        sockets_replace(&inherited, &opened); // closes what is not listened on any more
-    } else {
-        for (listening_socket &s : inherited.open)
+    bool fine = sockets_open(inherited, &d->settings->relay, d->node.worker_count, &d->listening, &fault, e);
+    if (!fine) {
+        for (listening_socket &s : inherited->open)
             close(s.fd);
+        inherited->open.clear();
     }
     d->listeners = sockets_bound(&d->listening, &d->settings->relay);
     return fine && open_control(d, e);
 }
 
 // The master's PID is the service's. A file that says so already, of the process before, is left as it is, for there
-// may be readers.
+// may be readers. This is root yet, and the directory may be the daemon's user's, who could have put a link or a pipe
+// there.
 static bool write_pid(const std::string &path, pid_t pid, error *e) {
     if (path.empty()) return true;
     std::string text = std::to_string(pid) + "\n";
     char there[32] = {};
-    if (FILE *f = fopen(path.c_str(), "re")) {
-        size_t n = fread(there, 1, sizeof there, f);
-        fclose(f);
-        if (view(there, n) == text) return true;
-    }
-    FILE *f = fopen(path.c_str(), "we");
-    bool fine = f && fputs(text.c_str(), f) >= 0;
-    if (f && fclose(f) != 0) fine = false;
-    if (!fine) error_set(e, "pid_file %s: %s", path.c_str(), strerror(errno));
+    constexpr int flags = O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    int fd = open(path.c_str(), O_RDONLY | flags);
+    ssize_t n = fd >= 0 ? read(fd, there, sizeof there) : -1;
+    if (fd >= 0) close(fd);
+    if (n >= 0 && view(there, static_cast<size_t>(n)) == text) return true;
+    fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | flags, 0644);
+    errno = fd >= 0 ? 0 : errno; // a write that is cut short sets none
+    bool fine = fd >= 0 && write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+    if (!fine) error_set(e, "pid_file %s: %s", path.c_str(), strerror(errno ? errno : ENOSPC));
+    if (fd >= 0) close(fd);
     return fine;
 }
 
@@ -212,10 +213,15 @@ static bool drop_privileges(const daemon *d, error *e) {
 // ---------------------------------------------------------------- life
 
 static bool start(daemon *d, error *e) {
-    if (!open_all(d, e)) return false;
+    sockets inherited;
+    if (!open_all(d, &inherited, e)) return false;
     if (!write_pid(d->settings->core.pid_file, d->born->master, e)) return false;
     master_link_pid_file(d, d->settings->core.pid_file);
     if (!drop_privileges(d, e)) return false;
+    // Closes what is not listened on any more, and removes its path: not as root, for that path is what the worker
+    // process before this one has told, which had met clients.
+    sockets opened = d->listening;
+    sockets_replace(&inherited, &opened);
     for (uint32_t w = 0; w < d->node.worker_count; w++) {
         std::vector<worker_socket> own = take_sockets(d, w);
         if (!worker_start(&d->node.workers[w], own.data(), own.size()))

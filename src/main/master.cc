@@ -98,6 +98,7 @@ static void catch_signals(master *m) {
         sigaddset(&m->heeded, number);
     sigprocmask(SIG_BLOCK, &m->heeded, nullptr);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL); // where it is ignored, which is inherited, nobody hears how a child has ended
     m->signals = signalfd(-1, &m->heeded, SFD_NONBLOCK | SFD_CLOEXEC);
     if (m->signals < 0) fatal("master: signalfd: %s", strerror(errno));
 }

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stddef.h>
@@ -143,7 +144,10 @@ int listen_unix(int fd, const address *a, error *e) {
         }
         if (bind(fd, generic(a), a->size) != 0) return fail(fd, a, "listen on", e);
     }
-    if (chmod(path, 0660) != 0) return fail(fd, a, "set the mode of", e);
+    // Never of what a link points to: this may be root, in a directory of somebody else. Where that can't be had (no
+    // /proc before Linux 6.6), the umask's stricter mode stays.
+    if (fchmodat(AT_FDCWD, path, 0660, AT_SYMLINK_NOFOLLOW) != 0 && errno != EOPNOTSUPP)
+        return fail(fd, a, "set the mode of", e);
     return fd;
 }
 

@@ -40,6 +40,8 @@ enum class handover_type : uint8_t {
     cancel,     // old one: id: it stays here after all
     order,      // old one: text (handover_order): for connections that have moved
     done,       // old one: nothing else will move
+    carry,      // new one: number, text (peer_carry.h): a request for a session that may have stayed
+    carried,    // old one: number, version (an HTTP status), text (JSON)
     type_count
 };
 

@@ -21,8 +21,7 @@
 #pragma once
 
 #include "relay/chain.h"
-#include "relay/letter.h"
-#include "relay/worker.h"
+#include "relay/shard.h"
 
 namespace belfry {
 
@@ -45,13 +44,6 @@ struct adoption {
     std::vector<upstream_shared *> upstreams; // borrowed: the node's
     std::vector<int32_t> before;              // its place in `from`; -1: it is new
     std::vector<bool> kept;                   // it is the same object
-};
-
-// Once for each worker.
-struct adopt_letter {
-    letter head;
-    const adoption *what;               // borrowed, until it is answered
-    std::vector<worker_socket> sockets; // all that it is to accept on
 };
 
 // What became of each section, but for the upstreams: the caller fills these in. A live section of the same identity

@@ -2,7 +2,7 @@
 #include "relay/census.h"
 
 #include "relay/conn.h"
-#include "relay/query.h"
+#include "relay/shard_status.h"
 #include "relay/transport.h"
 
 #include <string.h>

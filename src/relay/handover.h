@@ -106,6 +106,9 @@ void handover_node_missed(node *n);
 [[nodiscard]] bool handover_node_succeeded(const node *n);
 // Passes an order on to the older process, which may still have the connections. False: there is none.
 bool handover_node_pass_on(node *n, const order_letter *o);
+// A request of the newer process for a session without WebSocket that may have stayed here; and its answer.
+void handover_node_carry(node *n, uint64_t number, view body);
+void handover_node_carried(node *n, uint64_t number, int status, view body);
 // The other process may have members of this room, or has told the backend that it is occupied: it is no news.
 [[nodiscard]] bool handover_node_shares(const node *n, view room);
 // Frees both halves; links are not touched.

@@ -3,6 +3,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "relay/handover_in_carry.h"
 #include "relay/handover_impl.h"
 #include "relay/node_impl.h"
 
@@ -55,6 +56,7 @@ struct handover_in {
 
     std::vector<handover_letter *> asks;             // owned: of connections that are ahead of us
     std::unordered_map<uint64_t, conn_id> under_way; // by tag: installed, not started
+    handover_carries *carries; // owned
     handover_in_counters count;
 };
 
@@ -331,6 +333,8 @@ void handover_in_message(node *n, const handover_message *m, int fd) {
         return end_conn(i, handover_conn_id(m->id), handover_op::drop);
     case handover_type::done:
         return over(i);
+    case handover_type::carried:
+        return handover_carry_told(n, m->number, static_cast<int>(m->version), m->text);
     case handover_type::order:
         return handover_node_take_order(n, m->text);
     default:
@@ -390,6 +394,7 @@ static void step_round(handover_in *i) {
 
 void handover_in_turn(node *n) {
     handover_in *i = n->arriving;
+    handover_carries_turn(i->carries, n);
     if (i->state == in_state::over) return;
     uint64_t now = now_of(i);
     if (i->greeted && (n->broker->ops->ready(n->broker) || now >= i->began_ms + ready_ms)) greet(i);
@@ -414,6 +419,7 @@ void handover_in_broken(node *n) {
     if (!i->linked) return;
     i->linked = false;
     over(i);
+    handover_carries_end(i->carries, n);
     tell_vacated(i);
     handover_alone(n);
 }
@@ -434,6 +440,7 @@ void handover_in_begin(node *n, const handover_wire *wire) {
     i->on = n;
     i->wire = *wire;
     i->linked = true;
+    i->carries = handover_carries_new();
     i->began_ms = i->heard_ms = now_of(i);
     presence_share(n->presence, true);
 }
@@ -446,6 +453,10 @@ handover_in_counters handover_in_count(const node *n) {
     return n->arriving ? n->arriving->count : handover_in_counters{};
 }
 
+handover_carries *handover_in_carries(const node *n) {
+    return n->arriving->carries;
+}
+
 bool handover_in_say(node *n, const handover_message *m) {
     return say(n->arriving, m);
 }
@@ -456,6 +467,7 @@ void handover_in_free(node *n) {
     end_asks(i);
     forget_all(i);
     n->arriving = nullptr;
+    handover_carries_free(i->carries);
     delete i;
 }
 

@@ -25,6 +25,7 @@ void handover_in_turn(node *n);
 void handover_in_note(node *n, message *m);
 void handover_in_marker(node *n, view bytes);
 bool handover_in_say(node *n, const handover_message *m);
+[[nodiscard]] struct handover_carries *handover_in_carries(const node *n);
 void handover_in_missed(node *n);
 [[nodiscard]] bool handover_in_linked(const node *n);
 [[nodiscard]] bool handover_in_shares(const node *n, view room);

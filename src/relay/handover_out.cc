@@ -326,6 +326,8 @@ void handover_out_message(node *n, const handover_message *m) {
         o->count.refused++;
         log_refused(m);
         return stays(o, who);
+    case handover_type::carry:
+        return handover_node_carry(n, m->number, m->text);
     case handover_type::order:
         return handover_node_take_order(n, m->text);
     default:
@@ -450,6 +452,10 @@ bool handover_out_giving(const node *n) {
 
 handover_out_counters handover_out_count(const node *n) {
     return n->leaving ? n->leaving->count : handover_out_counters{};
+}
+
+void handover_out_say(node *n, const handover_message *m) {
+    (void)say(n->leaving, m);
 }
 
 void handover_out_free(node *n) {

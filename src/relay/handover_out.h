@@ -23,6 +23,7 @@ void handover_out_message(node *n, const handover_message *m);
 void handover_out_broken(node *n);
 void handover_out_turn(node *n);
 void handover_out_note(node *n, message *m);
+void handover_out_say(node *n, const handover_message *m);
 void handover_out_marker(node *n, view bytes);
 void handover_out_missed(node *n);
 // The other process lives.

@@ -116,9 +116,6 @@ inline bool node_stopped(const node *n) {
 // it has and that is not named is closed. One adoption at a time, not while the node stops; modules are the same ones.
 void node_adopt(node *n, const relay_settings *settings, std::vector<std::vector<worker_socket>> sockets,
                 void (*done)(void *context), void *context);
-inline bool node_adopting(const node *n) {
-    return n->adopting != nullptr;
-}
 
 // Publishing works, everything wanted is subscribed, and what is subscribed is delivered.
 inline bool node_ready(const node *n) {

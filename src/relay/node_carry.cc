@@ -44,12 +44,19 @@ void node_carry_remote(node *n, carry_letter *l) {
 
 // ---------------------------------------------------------------- of their clients
 
+// Another node, or the other process of an upgrade. Of those two, both hear other nodes' questions: the newer one has
+// the session, or knows that nobody does.
+static void tell(node *n, const peers_return *to, int status, view body) {
+    if (to->node.empty()) return handover_node_carried(n, to->number, status, body);
+    if (status != 404 || !handover_node_succeeded(n)) peers_answer(n->peers, to, status, body);
+}
+
 // The marks of what our workers are asked for others: n->carried, by a number that is used once.
 void node_carry_asked(node *n, const peers_return *to, view body) {
     peer_carry c;
     error e;
-    if (n->carried.size() >= peers_questions_max) return peers_answer(n->peers, to, 503, "too many requests");
-    if (!peer_carry_parse(n->reader, body, &c, &e)) return peers_answer(n->peers, to, 400, e.text);
+    if (n->carried.size() >= peers_questions_max) return tell(n, to, 503, "too many requests");
+    if (!peer_carry_parse(n->reader, body, &c, &e)) return tell(n, to, 400, e.text);
     uint64_t mark = ++n->carried_last;
     n->carried[mark] = *to;
     auto *l = new carry_letter{};
@@ -66,9 +73,7 @@ void node_carry_asked(node *n, const peers_return *to, view body) {
 void node_carried_remote(node *n, carried_letter *l) {
     auto at = n->carried.find(l->remote);
     if (at != n->carried.end()) {
-        // The newer process, which hears the question too, has it or knows that nobody does.
-        if (l->status != 404 || !handover_node_succeeded(n))
-            peers_answer(n->peers, &at->second, l->status, l->body ? frame_view(l->body) : view());
+        tell(n, &at->second, l->status, l->body ? frame_view(l->body) : view());
         n->carried.erase(at);
     }
     carried_free(l);

@@ -3,12 +3,14 @@
 
 #include "proto/cursor.h"
 #include "relay/carry.h"
+#include "relay/handover_in_carry.h"
 #include "relay/node_carry.h"
 #include "relay/node_impl.h"
 
 namespace belfry {
 
 void node_carried(node *n, carried_letter *l) {
+    if (l->remote && handover_carry_answered(n, l)) return;
     if (l->remote) return node_carried_remote(n, l);
     node_send(n, l->to.worker, &l->head);
 }
@@ -23,6 +25,7 @@ static void not_found(node *n, carry_letter *l) {
 void node_carry_local(node *n, carry_letter *l) {
     session_name name;
     conn_id id;
+    handover_carry_note(n, l);
     bool ours = session_name_parse(l->session, &name) && conn_id_parse(name.conn, &id) && id.worker < n->worker_count;
     if (!ours) return not_found(n, l);
     node_send(n, id.worker, &l->head);

@@ -17,6 +17,13 @@
 
 namespace belfry {
 
+view query_line(view *rest) {
+    size_t end = rest->find('\n');
+    view line = rest->substr(0, end);
+    *rest = end == view::npos ? view() : rest->substr(end + 1);
+    return line;
+}
+
 void query_free(query *q) {
     for (uint32_t i = 0; i < q->part_count; i++)
         buffer_free(&q->parts[i].out);

@@ -283,42 +283,80 @@ template <typename T> static T *as(letter *l) {
     return reinterpret_cast<T *>(l);
 }
 
+// What became of a room, told by the node.
+static void read_room_letter(shard *s, room_letter *r) {
+    switch (r->head.type) {
+    case letter_type::active:
+        room_counted_from(s, r->room, r->serial, r->ordinal);
+        room_active(s, r->room, r->serial, &r->at, admission_room_active);
+        break;
+    case letter_type::refused:
+        room_refused(s, r->room, r->serial, admission_room_refused);
+        break;
+    case letter_type::counted:
+        room_counted_from(s, r->room, r->serial, r->ordinal);
+        break;
+    case letter_type::room_gap:
+        fanout_room_gap(s, r->room, r->serial, &r->at);
+        break;
+    case letter_type::occupied:
+        notify_room(s, notify_occupied, r->room);
+        break;
+    case letter_type::vacated:
+        notify_room(s, notify_vacated, r->room);
+        break;
+    default:
+        fatal("worker: a room's letter of type %d", static_cast<int>(r->head.type));
+    }
+    delete r;
+}
+
+static void read_members(shard *s, members_letter *answer) {
+    conn *c = conn_find(s, answer->from);
+    if (c && c->asking && c->asking < UINT8_MAX) c->asking--; // so many that nobody has counted: it stays
+    if (c && c->open) json_members_told(c, answer);
+    members_letter_free(answer);
+}
+
+// What the thread itself is to do: letters without more in them.
+static void read_command(worker *w, letter *l) {
+    switch (l->type) {
+    case letter_type::gap:
+        fanout_gap(&w->shard);
+        break;
+    case letter_type::deaf:
+        close_listeners(w);
+        break;
+    case letter_type::drain:
+        begin_drain(w);
+        break;
+    case letter_type::overdue:
+        give_up(w);
+        break;
+    case letter_type::stop:
+    case letter_type::kill:
+        abort_all(w);
+        break;
+    default:
+        fatal("worker: a letter of type %d", static_cast<int>(l->type));
+    }
+    delete l;
+}
+
 static void read_letter(worker *w, letter *l) {
     shard *s = &w->shard;
     switch (l->type) {
     case letter_type::broadcast:
         return deliver(s, as<message>(l));
-    case letter_type::active: {
-        auto *r = as<room_letter>(l);
-        room_counted_from(s, r->room, r->serial, r->ordinal);
-        room_active(s, r->room, r->serial, &r->at, admission_room_active);
-        delete r;
-        return;
-    }
-    case letter_type::refused: {
-        auto *r = as<room_letter>(l);
-        room_refused(s, r->room, r->serial, admission_room_refused);
-        delete r;
-        return;
-    }
+    case letter_type::active:
+    case letter_type::refused:
+    case letter_type::counted:
+    case letter_type::room_gap:
+    case letter_type::occupied:
+    case letter_type::vacated:
+        return read_room_letter(s, as<room_letter>(l));
     case letter_type::handover:
         return handover_worker_letter(s, as<handover_letter>(l));
-    case letter_type::counted: {
-        auto *r = as<room_letter>(l);
-        room_counted_from(s, r->room, r->serial, r->ordinal);
-        delete r;
-        return;
-    }
-    case letter_type::gap:
-        fanout_gap(s);
-        delete l;
-        return;
-    case letter_type::room_gap: {
-        auto *r = as<room_letter>(l);
-        fanout_room_gap(s, r->room, r->serial, &r->at);
-        delete r;
-        return;
-    }
     case letter_type::join_answer:
         on_join_answer(s, as<join_answer_letter>(l));
         join_answer_free(as<join_answer_letter>(l));
@@ -331,23 +369,12 @@ static void read_letter(worker *w, letter *l) {
         on_answer(s, as<answer_letter>(l));
         delete as<answer_letter>(l);
         return;
-    case letter_type::occupied:
-    case letter_type::vacated:
-        notify_room(s, l->type == letter_type::occupied ? notify_occupied : notify_vacated, as<room_letter>(l)->room);
-        delete as<room_letter>(l);
-        return;
     case letter_type::fence:
         if (conn *c = conn_find(s, as<fence_letter>(l)->from)) websocket_fenced(c);
         delete as<fence_letter>(l);
         return;
-    case letter_type::members: {
-        auto *answer = as<members_letter>(l);
-        conn *c = conn_find(s, answer->from);
-        if (c && c->asking && c->asking < UINT8_MAX) c->asking--; // so many that nobody has counted: it stays
-        if (c && c->open) json_members_told(c, answer);
-        members_letter_free(answer);
-        return;
-    }
+    case letter_type::members:
+        return read_members(s, as<members_letter>(l));
     case letter_type::carry:
         return on_carry(s, as<carry_letter>(l));
     case letter_type::carried:
@@ -358,25 +385,8 @@ static void read_letter(worker *w, letter *l) {
         adopt(w, as<adopt_letter>(l));
         delete as<adopt_letter>(l);
         return;
-    case letter_type::deaf:
-        close_listeners(w);
-        delete l;
-        return;
-    case letter_type::drain:
-        begin_drain(w);
-        delete l;
-        return;
-    case letter_type::overdue:
-        give_up(w);
-        delete l;
-        return;
-    case letter_type::stop:
-    case letter_type::kill:
-        abort_all(w);
-        delete l;
-        return;
     default:
-        fatal("worker: a letter of type %d", static_cast<int>(l->type));
+        return read_command(w, l);
     }
 }
 

@@ -5,12 +5,14 @@
 #pragma once
 
 #include "net/grace.h"
+#include "relay/letter.h"
 #include "relay/shard.h"
 
 #include <pthread.h>
 
 namespace belfry {
 
+struct adoption;
 struct upstream_shared;
 
 struct worker_listener {
@@ -29,10 +31,18 @@ struct worker {
     uint64_t accept_exhausted;                // of listeners that are gone
 };
 
-// A listening socket. The descriptor becomes the worker's with worker_start, which closes it when it stops.
+// A listening socket. The descriptor becomes the worker's with worker_start, or with the adoption that names it first;
+// the worker closes it when an adoption names it no more, and at its end.
 struct worker_socket {
     int fd;
     const listener_settings *settings; // borrowed
+};
+
+// letter_type::adopt, once for each worker.
+struct adopt_letter {
+    letter head;
+    const adoption *what;               // borrowed, until it is answered
+    std::vector<worker_socket> sockets; // all that it is to accept on
 };
 
 inline constexpr uint32_t mailbox_capacity = 8192; // entries a direction

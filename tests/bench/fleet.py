@@ -38,6 +38,7 @@ listen = 127.0.0.{host}:0
 tls = yes
 certificate = {chain}
 private_key = {key}
+handshake_timeout = 2m
 [route /raw]
 protocol = raw
 [room *]

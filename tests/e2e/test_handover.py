@@ -82,12 +82,12 @@ class Upgrade:
     def wait_moved(self):
         self.wait_new()
         pattern = r"handover: \d+ connections are in the new process"
-        wait_until(lambda: self.server.find_log(pattern, self.logged), "connections do not move")
+        wait_until(lambda: self.server.find_log(pattern, self.logged), "connections do not move", 30)
         return self
 
     def wait_gone(self):
         self.wait_moved()
-        wait_until(lambda: not is_alive(self.old), "the old process stays")
+        wait_until(lambda: not is_alive(self.old), lambda: f"the old process {self.old} stays:\n{self.server.log()[-3000:]}", 30)
         return self
 
     def moved(self):

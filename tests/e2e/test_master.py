@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -186,6 +187,17 @@ def test_signals_to_the_whole_group(start, number):
     server.check_log()
 
 
+def test_signals_ignored_by_whoever_started_it(start):
+    """As by nohup, and by shells and supervisors that do not care for children."""
+    ignore = "import os, signal, sys; [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGCHLD, signal.SIGHUP)];"
+    server = start(CONFIG, command=[sys.executable, "-c", ignore + "os.execv(sys.argv[1], sys.argv[1:])"])
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_log("reloaded")
+    expect_crash(server)
+    crash(server, signal.SIGKILL)
+    server.stop()
+
+
 def test_first_start_that_fails(tmp_path):
     file = tmp_path / "belfry.ini"
     file.write_text("[belfry]\nworkers = 0\n")
@@ -277,7 +289,7 @@ def test_usr1_reopens_the_log_of_both(start, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_user(start, tmp_path, certificate):
-    """The worker process is nobody's, the master stays root's; a crash and a reload do not need root's rights."""
+    """The worker process is nobody's, the master stays root's; crash, reload and upgrade do not change that."""
     tmp_path.chmod(0o755)
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
@@ -305,6 +317,11 @@ def test_user(start, tmp_path, certificate):
     server.open_json("/ws")
     server.open_json("/ws", "low")
     assert server.control("POST", "/v1/reload").status == 200
+    old = server.worker_pid()
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: children_of(server.process.pid) and old not in children_of(server.process.pid), "no upgrade", 20)
+    assert identity()[0] == [str(nobody.pw_uid)] * 4
+    server.open_json("/ws")
     server.close_clients()
     server.stop()
     assert not pid_file.exists()

@@ -53,7 +53,7 @@ poll_wait = 500ms
 
 [route /ws/pinged]
 ping_interval = 300ms
-pong_timeout = 600ms
+pong_timeout = 1500ms
 
 [route /ws/silent]
 ping_interval = 0
@@ -67,7 +67,7 @@ history = 10
 listen = 127.0.0.1:0
 token = a-token-for-tests
 """
-SHORT = "2s"  # the time-out of nginx that is not waited for by default
+SHORT = "3s"  # the time-out of nginx that is not waited for by default
 CLIENT = "127.0.0.7"  # clients come from there, so that they are not taken for the proxy
 
 
@@ -242,20 +242,28 @@ def test_long_poll_waits(server, nginx):
     carrier.drop()
 
 
+def answer_ping(client):
+    """The next event; a Ping is answered."""
+    event = client.receive()
+    if event[0] == "ping":
+        client.send(ws.pong(event[1]))
+    return event
+
+
 def test_pings_keep_connections_open(server, tmp_path):
     """Behind a time-out that is longer than ping_interval an idle client stays; where nothing is sent, nginx cuts it."""
     front = start_nginx(tmp_path / "nginx", server.address(), SHORT)
     try:
         pinged, silent = open_json(front, "/ws/pinged"), open_json(front, "/ws/silent")
         begin = time.monotonic()
-        while time.monotonic() < begin + 2.6:
-            event = pinged.receive()
-            assert event[0] == "ping", event
-            pinged.send(ws.pong(event[1]))
+        while time.monotonic() < begin + 3.6:
+            assert answer_ping(pinged)[0] == "ping"
         with pytest.raises((ws.ServerViolation, ConnectionError)):  # an end without a Close
             silent.receive()
-        join(pinged, "chat:alive")
-        pinged.finish()
+        pinged.send_json({"type": "ping", "id": 1})
+        while (event := answer_ping(pinged))[0] == "ping":
+            pass
+        assert json.loads(event[1]) == {"type": "pong", "id": 1}
     finally:
         front.stop()
 

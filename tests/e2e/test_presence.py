@@ -43,7 +43,10 @@ def server(start, backend, request):
     config = hook_config(backend, route="connect_hook = always\n", more=ROOMS)
     if request.param == "redis":
         config += BROKER.format(url=request.getfixturevalue("redis").url)
-    return start(config)
+    server = start(config)
+    # Who joins before the first subscription stands is told a gap by it.
+    wait_until(lambda: server.control("GET", "/readyz").status == 200, "not ready")
+    return server
 
 
 def ask(client, **request):

@@ -39,6 +39,14 @@ def answers_anew(server, pid):
         return False
 
 
+def processes(server):
+    """How many worker processes there have been; None while none answers."""
+    try:
+        return server.status()["processes"]
+    except (OSError, AssertionError, ValueError):
+        return None
+
+
 def listening(pid):
     """The inodes of the listening sockets, which tell whether two descriptors are one socket."""
     table = Path("/proc/net/tcp").read_text().splitlines()[1:]
@@ -336,6 +344,18 @@ def test_usr2_while_an_upgrade_is_under_way(start, slow):
     slow.give()
     wait_until(lambda: not is_alive(old), "the old one stays")
     assert server.worker_pid() == new
+
+
+def test_usr2_while_connections_are_handed_over(start):
+    """The next upgrade begins when this one is over."""
+    server = start(CONFIG)
+    server.open_json("/ws")
+    server.process.send_signal(signal.SIGUSR2)
+    server.wait_log("hands over")
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: processes(server) == 3, lambda: f"no second upgrade:\n{server.log()[-2000:]}", 60)
+    wait_until(lambda: len(children_of(server.process.pid)) == 1, "an old worker process stays", 30)
+    server.open_json("/ws")
 
 
 def test_terminated_while_it_asks_the_new_binary(start, slow):

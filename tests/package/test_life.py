@@ -23,31 +23,47 @@ def hold(machine, url):
     return client
 
 
+def upgraded(machine, version):
+    """Once the new version answers; the old one's process may be leaving yet."""
+    said = machine.run("belfryctl", "--json", "status", check=False).stdout
+    return f'"version":"{next_version(version)}"' in said
+
+
 def test_upgrade_drops_nobody(installed, version):
-    """dpkg unpacks the new binary under the running daemon; a client lives through it, and hears what comes after."""
-    installed.run("sed", "-i", "-e", r"s/^\[room chat:\*\]/; ours\n[room chat:*]/", "/etc/belfry/belfry.ini")
-    installed.run("chmod", "0440", "/etc/belfry/belfry.ini")
+    """dpkg unpacks the new binary under the running daemon. A client lives through it and misses none of the messages
+    that come from Redis meanwhile."""
+    installed.write("/etc/belfry/conf.d/redis.ini", "[room live:*]\njoin = anyone\n")
+    installed.run("sed", "-i", "-e", "s/^;type = memory/type = redis/", "/etc/belfry/belfry.ini")
+    installed.shell("chmod 0440 /etc/belfry/belfry.ini; systemctl restart belfry")
+    installed.wait(lambda: status(installed)["broker"]["ready"], installed.journal)
     pid = installed.service("MainPID")
     client = hold(installed, "ws://127.0.0.1:8080/ws")
+    publisher = installed.start(
+        *("sh", "-c", "n=0; while read -r line; do n=$((n + 1)); redis-cli PUBLISH belfry:room:chat:1 $n; done")
+    )
     assert status(installed)["version"] == version
 
+    told = 0
+
+    def publish(count):
+        nonlocal told
+        publisher.stdin.write("\n" * count)
+        publisher.stdin.flush()
+        told += count
+
+    publish(50)
     installed.install("/upgrades/newer.deb")
-    installed.wait(
-        lambda: next_version(version) in installed.run("belfryctl", "--json", "status", check=False).stdout,
-        installed.journal,
-    )
+    publish(50)
+    installed.wait(lambda: upgraded(installed, version), installed.journal)
+    publish(50)
+    publisher.communicate()
+    heard = [json.loads(client.stdout.readline()) for _ in range(told)]
+    assert [(message["type"], message.get("data")) for message in heard] == [("message", n + 1) for n in range(told)]
+    client.communicate()
     assert installed.service("MainPID") == pid and installed.service("NRestarts") == "0"
     assert installed.active(), installed.journal()
-
-    def told():
-        return json.loads(installed.shell("belfryctl --json publish chat:1 '\"after\"'"))["receivers"] == 1
-
-    installed.wait(told, installed.journal)
-    heard = json.loads(client.stdout.readline())
-    assert heard["type"] == "message" and heard["data"] == "after", heard
-    client.communicate()
-    # The administrator's file and its rights are kept, the package's new one lies beside it.
-    assert "; ours" in installed.shell("cat /etc/belfry/belfry.ini")
+    # The administrator's file and its rights are kept.
+    assert "\ntype = redis" in installed.shell("cat /etc/belfry/belfry.ini")
     assert installed.mode("/etc/belfry/belfry.ini") == "root:belfry 440"
 
 

@@ -1,9 +1,11 @@
-// Which half of the node's handover something is for. Main thread.
+// Handovers as the node sees them: which half something is for, and orders for connections that are elsewhere. Main
+// thread.
 #include "relay/handover.h"
 
 #include "relay/handover_impl.h"
 #include "relay/handover_in.h"
 #include "relay/handover_out.h"
+#include "relay/node_carry.h"
 #include "relay/node_impl.h"
 
 #include <inttypes.h>
@@ -134,6 +136,24 @@ bool handover_node_pass_on(node *n, const order_letter *o) {
     bool sent = handover_in_say(n, &m);
     frame_unref(f);
     return sent;
+}
+
+// ---------------------------------------------------------------- requests
+
+// No node has an empty id: it stands for the link.
+void handover_node_carry(node *n, uint64_t number, view body) {
+    frame *padded = frame_copy(body);
+    const peers_return to = {std::string(), number};
+    node_carry_asked(n, &to, frame_view(padded));
+    frame_unref(padded);
+}
+
+void handover_node_carried(node *n, uint64_t number, int status, view body) {
+    handover_message m = {handover_type::carried};
+    m.number = number;
+    m.version = static_cast<uint32_t>(status);
+    m.text = body;
+    if (n->leaving) handover_out_say(n, &m);
 }
 
 void handover_node_free(node *n) {
