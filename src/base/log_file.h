@@ -29,8 +29,8 @@ struct log_file {
     uint64_t told = 0;                // of `dropped`, said so. Main thread.
 };
 
-// `target`: "off", "stderr", "syslog", or a file's path (opened for appending, 0640). Main thread; others may be
-// writing. False with a reason in `e`: nothing has changed.
+// `target`: "off", "stderr", "syslog", or a file's path (opened for appending, 0640; root follows no symbolic link but
+// its own). Main thread; others may be writing. False with a reason in `e`: nothing has changed.
 [[nodiscard]] bool log_file_open(log_file *f, const char *target, error *e);
 // Whether that would do: a file is opened, and closed again.
 [[nodiscard]] bool log_file_check(const log_file *f, const char *target, error *e);

@@ -1,5 +1,6 @@
-// The ini file: reading, checking, and the structs that the rest of the daemon works by. Main thread, before others
-// start (and, later, at reload). All errors of a file (and of what it includes) are found in one go, each with file,
+// The ini file: reading, checking, and the structs that the rest of the daemon works by. Main thread: before others
+// start, and at each reload, where workers go on by the config in force until they have adopted the next one
+// (config_reload.h). All errors of a file (and of what it includes) are found in one go, each with file,
 // line and, where it helps, the nearest known name.
 #pragma once
 
@@ -24,7 +25,7 @@ struct core_options {
     int32_t log_format;
     std::string access_log; // off, stderr, syslog or a path
     std::string pid_file;
-    std::string user; // to go over to, where the process is root's
+    std::string user;                   // to go over to, where the process is root's
     int64_t drain_delay, drain_timeout; // ms
     rate drain_rate;
     std::vector<std::string> modules;     // names, in order

@@ -1,12 +1,12 @@
 // A configuration for a process that runs by another one: the file is read anew beside what is in force, and whatever
 // has to stay as it is, stays. Nothing of the one in force is touched. Main thread.
 //
-// - Options whose row says so (option_row::reload) are not felt: the value in force stays, and a warning names the
-// option.
+// - Options whose row does not say option_row::reload are not felt: the value in force stays, and a warning names the
+//   option.
 // - Sections that are no more in the file, but that connections may still point at (listeners, upstreams, routes), are
 //   carried over as retired ones, behind all others of their kind: for drain_timeout and a little more, by the time of
-//   the reload that looks. A route is known by its host and path, the others by their names;
-//   a listener also by its addresses, where all of them have one new name.
+//   the reload that looks. A route is known by its host and path, the others by their names; a listener also by its
+//   addresses, where all of them have one new name.
 // - Certificates, included files, ${ENV} and file: secrets are read again, whether the ini file has changed or not.
 #pragma once
 

@@ -345,6 +345,15 @@ control_change *control_http_change(control_http *h, const std::vector<std::stri
     return change;
 }
 
+// Whoever watches was let in by a token that is good no more. Requests show theirs each time.
+static void end_watchers(control_http *h) {
+    for (link *l = h->connections.next; l != &h->connections;) {
+        control_conn *c = BELFRY_CONTAINER_OF(l, control_conn, place);
+        l = l->next;
+        if (c->upgraded && c->needs_token) close_conn(c);
+    }
+}
+
 void control_http_commit(control_change *change, const std::string &token) {
     control_http *h = change->of;
     for (control_listener *l : h->listeners)
@@ -355,6 +364,7 @@ void control_http_commit(control_change *change, const std::string &token) {
         h->addresses.push_back(l->address);
     }
     h->listeners = std::move(change->listeners);
+    if (h->token != token) end_watchers(h);
     h->token = token;
     drop_inherited(h);
     delete change;

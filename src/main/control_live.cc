@@ -123,7 +123,7 @@ struct live_question {
     control_sum sum;
     int missing;
     void (*done)(control_api *a, view json, void *context);
-    void *context;
+    void *context; // borrowed
 };
 
 static void compose(live_question *l) {

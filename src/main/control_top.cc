@@ -9,7 +9,7 @@ struct top_question {
     control_api *api; // borrowed
     std::vector<room_rate> rooms;
     void (*done)(control_api *a, view json, void *context);
-    void *context;
+    void *context; // borrowed
 };
 
 struct slow_line {

@@ -12,7 +12,7 @@ struct process_limits {
     uint64_t memory;         // bytes: of the machine, of the control group, or RLIMIT_AS, whichever is least
     uint64_t per_connection; // bytes that an idle connection takes at most
     int64_t max_connections; // in force
-    const char *bound;       // by what: "max_connections", "files" or "memory"
+    const char *bound;       // static: by what: "max_connections", "files" or "memory"
 };
 
 // Three quarters of the memory are for connections, and each takes what the budget says: TLS is the dearer by far.

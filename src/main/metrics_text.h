@@ -15,7 +15,7 @@ inline constexpr char metrics_content_type[] = "text/plain; version=0.0.4; chars
 enum class metric_type : uint8_t { counter, gauge, histogram };
 
 struct metric_label {
-    const char *name;
+    const char *name; // borrowed
     view value;
 };
 using metric_labels = std::initializer_list<metric_label>;

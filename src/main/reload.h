@@ -27,9 +27,9 @@ struct reload {
     std::string error;    // why the last of those did not: its first mistake, and how many there are
     uint64_t error_ms;    // and when, wall clock; 0: never
     std::string warnings; // of the last reload: `,"warnings":[...]`, or empty
-    // What was asked for, and by whom (counted); a signal asks for nobody.
+    // What was asked for, and by whom; a signal asks for nobody.
     bool wanted;
-    std::vector<control_conn *> asking;
+    std::vector<control_conn *> asking; // counted
     // Under way.
     config *next;                          // owned; null: no reload is under way
     std::vector<control_conn *> answering; // counted

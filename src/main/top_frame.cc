@@ -288,7 +288,7 @@ static void add_parts(frame_maker *f) {
 struct section {
     std::vector<std::string> head;
     std::vector<std::vector<cell>> rows;
-    const char *nothing;
+    const char *nothing; // static: what stands there where it has no rows
 };
 
 static constexpr size_t column_width = 12;

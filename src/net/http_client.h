@@ -74,8 +74,8 @@ inline constexpr uint32_t http_link_low_water = 64 * 1024;
 inline constexpr uint8_t http_link_interims_max = 100; // interim answers to one request
 
 // Begins to connect; connected or failed comes from the loop, never from within this call. `tls` (counted) null: plain;
-// `host` (NUL-terminated) for SNI and verification, must live until connected. False with a reason where not even a socket was
-// to be had, or the kernel knows at once that nobody listens; the link is then closed. Any content of *l is
+// `host` (NUL-terminated) for SNI and verification, must live until connected. False with a reason where not even a
+// socket was to be had, or the kernel knows at once that nobody listens; the link is then closed. Any content of *l is
 // overwritten.
 [[nodiscard]] bool http_link_open(http_link *l, loop *on, slab *chunks, const address *to, tls_context *tls,
                                   const char *host, const http_link_events *events, void *owner, error *e);

@@ -44,7 +44,7 @@ void packet_close_descriptors(packet *p);
 struct packet_watch {
     struct event ready_event;
     void (*ready)(void *context);
-    void *context;
+    void *context; // borrowed
     bool on;
 };
 void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context);

@@ -35,7 +35,7 @@ struct route_image {
 
 struct adoption {
     const relay_settings *from, *to; // borrowed
-    // By the section's place in `from`.
+    // By the section's place in `from`; borrowed.
     std::vector<route_image> ways;
     std::vector<const route *> routes;                // the same, for who asks no more; null: gone
     std::vector<const listener_settings *> listeners; // null: gone

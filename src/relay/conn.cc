@@ -138,7 +138,8 @@ static void tls_step(conn *c) {
 // connections costs descriptors, not memory.
 static void tls_start(conn *c) {
     shard *s = c->on;
-    if (!c->listener->context) return conn_abort(c); // a reload has made it a listener without TLS since it was accepted
+    if (!c->listener->context)
+        return conn_abort(c); // a reload has made it a listener without TLS since it was accepted
     if (s->tls_under_way >= static_cast<uint32_t>(c->listener->max_handshakes)) {
         stream_watch(&c->stream, 0);
         list_remove(&c->place);

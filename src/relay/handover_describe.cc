@@ -39,7 +39,7 @@ bool handover_quiet(const conn *c, uint32_t held, bool counted) {
 // Room marks of frames are hashes with this process's key: what they stand for is looked up.
 struct frame_marks {
     std::unordered_map<uint64_t, uint32_t> rooms;
-    handover_conn *to;
+    handover_conn *to; // borrowed
 };
 
 static frame_marks marks_of(const conn *c, handover_conn *to) {

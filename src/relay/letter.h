@@ -49,8 +49,8 @@ enum class letter_type : uint8_t {
     carried, // carried_letter: its answer
     // there and back
     handover, // handover_letter (handover.h)
-    members, // members_letter: who is in a room
-    query,   // query: each worker fills its part, the last one sends it back
+    members,  // members_letter: who is in a room
+    query,    // query: each worker fills its part, the last one sends it back
 };
 
 struct letter {

@@ -54,15 +54,15 @@ struct node {
     bool stalled;                          // back-pressure: takes in nothing new; what workers send waits in `held`
     std::deque<letter *> held;             // owned; bounded by outbox_bytes_max a worker
     std::atomic<bool> stalled_for_workers; // the same as `stalled`, for them to read
-    bool unready;  // the process is about to end: /readyz says so, all else goes on
-    bool draining; // all clients are asked to leave
-    bool stopping; // the workers are told to end
+    bool unready;                          // the process is about to end: /readyz says so, all else goes on
+    bool draining;                         // all clients are asked to leave
+    bool stopping;                         // the workers are told to end
     drain_pace pace;
     std::atomic<int64_t> process_live;
     json_reader *reader; // owned
     buffer scratch;
     uint64_t commands, command_errors, publishes_dropped, stalls;
-    struct room_rates rates; // of messages that went to this node's members
+    struct room_rates rates;                            // of messages that went to this node's members
     struct presence *presence;                          // owned
     struct nodes *others;                               // owned; null where there is no Redis
     uint64_t presence_again_ms, presence_end_ms;        // node_presence.cc's
@@ -108,12 +108,13 @@ inline bool node_stopped(const node *n) {
     return n->workers_stopped == n->worker_count && node_presence_finished(n);
 }
 
-// A reload: everything in the relay that points into the settings it was made with is aimed at these, in one quiet point
-// of each thread (adoption.h says what that is). They outlive the node, or the next adoption; the old ones may go once
-// `done` was called, from a turn of the main loop. Nobody is disconnected but who uses a route or listener that the new
-// settings don't know, not even as a retired one. `sockets`: of each worker, all that it is to accept on afterwards. A
-// descriptor that it has already stays, and gets the settings named here; an unknown one becomes the worker's; one that
-// it has and that is not named is closed. One adoption at a time, not while the node stops; modules are the same ones.
+// A reload: everything in the relay that points into the settings it was made with is aimed at these, in one quiet
+// point of each thread (adoption.h says what that is). They outlive the node, or the next adoption; the old ones may go
+// once `done` was called, from a turn of the main loop. Nobody is disconnected but who uses a route or listener that
+// the new settings don't know, not even as a retired one. `sockets`: of each worker, all that it is to accept on
+// afterwards. A descriptor that it has already stays, and gets the settings named here; an unknown one becomes the
+// worker's; one that it has and that is not named is closed. One adoption at a time, not while the node stops; modules
+// are the same ones.
 void node_adopt(node *n, const relay_settings *settings, std::vector<std::vector<worker_socket>> sockets,
                 void (*done)(void *context), void *context);
 

@@ -129,7 +129,8 @@ void node_presence_turn(node *n) {
 
 bool node_presence_finished(const node *n) {
     if (!n->others) return true;
-    return n->presence_left && (handover_node_succeeded(n) || nodes_has_left(n->others) || n->on->clock.monotonic_ms >= n->presence_end_ms);
+    return n->presence_left &&
+           (handover_node_succeeded(n) || nodes_has_left(n->others) || n->on->clock.monotonic_ms >= n->presence_end_ms);
 }
 
 void node_presence_up(node *n, bool missed) {

@@ -44,7 +44,7 @@ struct room {
     link waiters;
     const room_rule *rule; // borrowed; null: the backend's alone
     struct position at;    // in its history: of the last message that went to the members; none: it keeps none
-    uint64_t ordinal;      // while connections move away (handover.h): 1 and the messages since the marker; 0: not counted
+    uint64_t ordinal; // while connections move away (handover.h): 1 and the messages since the marker; 0: not counted
     uint32_t name_size;
     char name[];
 };

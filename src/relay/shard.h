@@ -77,8 +77,8 @@ struct shard {
 
     // An upgrade's handover (handover.h).
     void (*carry_out)(shard *s, const order_letter *o); // an order that had to wait
-    handover_departures *departures; // owned; null unless connections move away, or have
-    handover_arrivals *arrivals;     // owned; null unless some come
+    handover_departures *departures;                    // owned; null unless connections move away, or have
+    handover_arrivals *arrivals;                        // owned; null unless some come
     std::unordered_map<uint64_t, uint32_t>
         *come;        // owned: tags of who came with a slot of another process, and where in `conns` they are; or null
     uint64_t ordinal; // as room::ordinal, of messages to @all and to @conn:

@@ -14,6 +14,7 @@ import pytest
 import ws
 from belfry import children_of, is_alive, wait_until
 from hook_backend import HookBackend, hook_config
+from sse import Carrier, Reader
 
 ROOMS = """
 [room *]
@@ -417,6 +418,26 @@ def test_tls_stays_and_is_asked_to_come_back(start, redis, certificate):
     assert bye["type"] == "bye" and bye["reconnect"]
     assert secure.receive()[:2] == ("close", 1012)
     ping(plain)
+
+
+def test_messages_for_sessions_that_stay(start, redis):
+    """A session of server-sent events stays in the old process; what its client posts comes to the new one."""
+    slowly = "[belfry]\nworkers = 2\ndrain_rate = 2/s\n"
+    server = ready(start(slowly + config(redis, "sse = yes\norigin = any\n")))
+    readers = [Reader(server.address(), "/ws") for _ in range(16)]
+    names = [r.welcome()["connection"] for r in readers]
+    Upgrade(server).wait_moved()
+    carrier = Carrier(server.address(), "/ws")
+    ping = {"type": "ping", "id": 7}
+    answers = [carrier.post(name, ping) for name in names]
+    there = [a for a in answers if a.status == 200]
+    assert len(there) >= 4, [a.status for a in answers]  # the others have been asked to come back by now
+    assert all(json.loads(a.body) == {"type": "pong", "id": 7} for a in there)
+    unknown = names[0][:-1] + ("A" if names[0][-1] != "A" else "B")
+    assert carrier.post(unknown, ping).status == 404
+    for r in readers:
+        r.drop()
+    carrier.drop()
 
 
 def test_the_new_process_dies_in_the_middle(server):

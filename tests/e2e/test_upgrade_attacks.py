@@ -1,6 +1,7 @@
 """Attacks on the processes' life: a worker process that clients have taken over lies to its master, which is root; its user
 plays with files that root opens by name; strangers at the control API."""
 
+import base64
 import ctypes
 import os
 import pwd
@@ -159,10 +160,13 @@ def test_log_that_becomes_a_link(start, home, victim):
     os.mkfifo(home / "pipe")  # opened, it would never be ready
     (home / "pipe").rename(log)
     server.process.send_signal(signal.SIGUSR1)
+    server.expect_error("can't open the log .*Too many levels of symbolic links")
+    server.expect_error("upgrade: the new worker process .* ended before it served")
     for target in (victim, new):
-        log.unlink()
-        log.symlink_to(target)
-        os.lchown(log, nobody.pw_uid, nobody.pw_gid)
+        link = home / "link"
+        link.symlink_to(target)
+        os.lchown(link, nobody.pw_uid, nobody.pw_gid)
+        link.rename(log)  # at once: what is missing is made again
         server.process.send_signal(signal.SIGUSR1)
         server.process.send_signal(signal.SIGUSR2)  # of which the master has something to write
         time.sleep(1)  # it may not do anything
@@ -211,6 +215,30 @@ def test_strangers_do_not_lock_the_administrator_out(start):
     finally:
         for s in strangers:
             s.close()
+
+
+def test_a_token_that_is_good_no_more(start):
+    """A reload with another token ends what was opened with the old one, not the administrator's own watching."""
+    server = start(CONFIG + CONTROL)
+    old = base64.urlsafe_b64encode(b"a-long-secret-of-the-control-api").rstrip(b"=").decode()
+    fields = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+    request = f"GET /v1/live HTTP/1.1\r\nHost: x\r\n{fields}Sec-WebSocket-Protocol: belfry.live, belfry.token.{old}\r\n\r\n".encode()
+    with socket.create_connection(server.control_tcp_address(), 10) as over_tcp, socket.socket(socket.AF_UNIX) as local:
+        local.settimeout(10)
+        local.connect(server.control_path)
+        for s in (over_tcp, local):
+            s.sendall(request)
+            assert s.recv(20).startswith(b"HTTP/1.1 101 ")
+        assert server.reload().status == 200
+        assert over_tcp.recv(1 << 20) and local.recv(1 << 20)
+        assert server.reload(CONFIG + CONTROL.replace("a-long", "another-long")).status == 200
+        with pytest.raises(ConnectionError):  # or an end
+            while over_tcp.recv(1 << 20):
+                pass
+            raise ConnectionError
+        deadline = time.monotonic() + 3  # views come every second
+        while time.monotonic() < deadline:
+            assert local.recv(1 << 20)
 
 
 @pytest.mark.parametrize("path", ["/v1/live", "/v1/reload", "/v1/drain", "/v1/commands", "/v1/rooms/lobby"])

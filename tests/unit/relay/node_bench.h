@@ -197,7 +197,7 @@ inline void hear_one(uint32_t w, letter *l, std::string *heard) {
         delete as<fence_letter>(l);
         return;
     default:
-        *heard += l->type == letter_type::gap    ? "gap; "
+        *heard += l->type == letter_type::gap       ? "gap; "
                   : l->type == letter_type::drain   ? "drain; "
                   : l->type == letter_type::overdue ? "overdue; "
                   : l->type == letter_type::stop    ? "stop; "
