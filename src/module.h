@@ -148,13 +148,12 @@ struct belfry_call {
     size_t size;
     const struct belfry_host *host;
     struct belfry_ticket ticket;
-    void *worker;      /* what worker_new made; null without it */
-    void *connection;  /* conn_size bytes of this module's, zero at first, aligned to 16; the same from its first hook
-                          to close. On BELFRY_HTTP and BELFRY_CARRIED each request has its own; null where conn_size is 0
-                        */
-    const void *route; /* what scope_new made of the [route] section; null where it made nothing */
-    const void *upstream;                 /* of the route's [upstream]; null where it has none */
-    const void *room;                     /* publish: of the [room] section; null where none matches */
+    void *worker;         /* what worker_new made; null without it */
+    void *connection;     /* conn_size bytes of this module's, zero at first, aligned to 16; null where that is 0. The
+                             same from its first hook to close; on BELFRY_HTTP and BELFRY_CARRIED each request's own */
+    const void *route;    /* what scope_new made of the [route] section; null where it made nothing */
+    const void *upstream; /* of the route's [upstream]; null where it has none */
+    const void *room;     /* publish: of the [room] section; null where none matches */
     const struct belfry_request *request; /* handshake and admitted, else null */
     uint64_t now_ms;                      /* monotonic */
     uint64_t wall_ms;                     /* since 1970 */
@@ -283,8 +282,8 @@ struct belfry_host {
  *
  * - scope_new makes scopes of the new values beside those that are in use. Where something in the file is wrong,
  *   anybody's, these are freed again and nothing has changed. Else all connections change over; then the old ones are
- *   freed. So each scope has its scope_free, and no hook gets one that was freed. Who keeps a scope beyond its hook,
- * for a thread of his own, has to count by himself who uses it.
+ *   freed. So each scope has its scope_free, and no hook gets one that was freed. Who keeps a scope beyond its
+ *   hook, for a thread of his own, has to count by himself who uses it.
  * - Modules and their order are changed by a restart alone: load, unload, worker_new and worker_free are not called.
  * - Between two hooks of a connection, call->route, upstream and room may become other ones. What has to be the same
  *   until the end (what was counted up, and has to be counted down) belongs into call->connection.

@@ -76,7 +76,7 @@ class Upgrade:
             except OSError:
                 return False
 
-        wait_until(serves, "the new process does not serve")
+        wait_until(serves, "the new process does not serve", 30)
         self.new = self.server.status()["pid"]
         return self
 

@@ -190,6 +190,10 @@ def test_new_log_belongs_to_the_user(start, home):
     wait_until(lambda: "WINCH" in log.read_text(), lambda: f"not there, but in the old one:\n{(home / 'old').read_text()}")
 
 
+HANDSHAKE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
 CONTROL = "[control]\nlisten = 127.0.0.1:0\ntoken = a-long-secret-of-the-control-api\n"
 
 
@@ -221,8 +225,8 @@ def test_a_token_that_is_good_no_more(start):
     """A reload with another token ends what was opened with the old one, not the administrator's own watching."""
     server = start(CONFIG + CONTROL)
     old = base64.urlsafe_b64encode(b"a-long-secret-of-the-control-api").rstrip(b"=").decode()
-    fields = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
-    request = f"GET /v1/live HTTP/1.1\r\nHost: x\r\n{fields}Sec-WebSocket-Protocol: belfry.live, belfry.token.{old}\r\n\r\n".encode()
+    request = f"GET /v1/live HTTP/1.1\r\nHost: x\r\n{HANDSHAKE}"
+    request = (request + f"Sec-WebSocket-Protocol: belfry.live, belfry.token.{old}\r\n\r\n").encode()
     with socket.create_connection(server.control_tcp_address(), 10) as over_tcp, socket.socket(socket.AF_UNIX) as local:
         local.settimeout(10)
         local.connect(server.control_path)
@@ -248,7 +252,6 @@ def test_pages_of_other_sites(start, path):
     server = start(CONFIG + CONTROL)
     host = "%s:%d" % server.control_tcp_address()
     live = path == "/v1/live"
-    fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
     for family, address, named, origin, status in (
         (socket.AF_UNIX, server.control_path, "localhost", "http://evil.example", 403),
         (socket.AF_UNIX, server.control_path, "localhost", "null", 403),
@@ -261,7 +264,8 @@ def test_pages_of_other_sites(start, path):
             s.settimeout(10)
             s.connect(address)
             head = f"{'GET' if live else 'POST'} {path} HTTP/1.1\r\nHost: {named}\r\nOrigin: {origin}\r\n"
-            s.sendall((head + (fields if live else "Content-Type: text/plain\r\nContent-Length: 2\r\n") + "\r\n" + ("" if live else "{}")).encode())
+            rest = HANDSHAKE + "\r\n" if live else "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}"
+            s.sendall((head + rest).encode())
             assert s.recv(100).startswith(b"HTTP/1.1 %d " % status), (named, origin)
     assert server.generation() == 1 and children_of(server.process.pid) == [server.worker_pid()]
     server.open_json("/ws").drop()
