@@ -244,9 +244,10 @@ static void write_handover(const node *n, buffer *out) {
     handover_out_counters gone = handover_out_count(n);
     buffer_printf(out,
                   ",\"handover\":{\"come\":%llu,\"refused\":%llu,\"dropped\":%llu,\"gaps\":%llu,\"moved\":%llu,"
-                  "\"not_taken\":%llu,\"given_up\":%llu,\"other_process\":%s}",
+                  "\"not_taken\":%llu,\"given_up\":%llu,\"orders_dropped\":%llu,\"other_process\":%s}",
                   big(in.come), big(in.refused), big(in.dropped), big(in.gaps), big(gone.moved), big(gone.refused),
-                  big(gone.given_up), handover_node_sibling(n) ? "true" : "false");
+                  big(gone.given_up), big(in.orders_dropped + gone.orders_dropped),
+                  handover_node_sibling(n) ? "true" : "false");
 }
 
 static void write_drain(const control_api *a, const drain_counters *n, buffer *out) {

@@ -51,6 +51,8 @@ enum class handover_op : uint8_t {
     arrived, // who, names, user, info: of the rooms with presence
     ready,   // who
     refused, // who, why
+    // worker to node, either process
+    overflow, // who: an order that was to wait for it was dropped
 };
 
 // How far a connection has got in a room; of an empty name, in messages to @all and to its own @conn:.

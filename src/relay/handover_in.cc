@@ -3,8 +3,8 @@
 
 #include "base/hash.h"
 #include "base/log.h"
-#include "relay/handover_in_carry.h"
 #include "relay/handover_impl.h"
+#include "relay/handover_in_carry.h"
 #include "relay/node_impl.h"
 
 #include <algorithm>
@@ -56,7 +56,7 @@ struct handover_in {
 
     std::vector<handover_letter *> asks;             // owned: of connections that are ahead of us
     std::unordered_map<uint64_t, conn_id> under_way; // by tag: installed, not started
-    handover_carries *carries; // owned
+    handover_carries *carries;                       // owned
     handover_in_counters count;
 };
 
@@ -74,9 +74,14 @@ static void to_worker(const handover_in *i, uint32_t worker, handover_letter *l)
 
 // ---------------------------------------------------------------- what is kept
 
+// What a kept message takes, the entry included.
+static size_t charge_of(const message *m) {
+    return sizeof(message) + sizeof(waiting_message) + m->source->size;
+}
+
 static void forget_messages(handover_in *i, kept_room *r) {
     for (waiting_message &k : r->messages) {
-        i->kept_bytes -= k.what->source->size;
+        i->kept_bytes -= charge_of(k.what);
         message_unref(k.what);
     }
     r->messages.clear();
@@ -94,7 +99,7 @@ static void forget_all(handover_in *i) {
 static void keep(handover_in *i, kept_room *r, message *m) {
     if (!r->counted) return;
     r->messages.push_back({message_ref(m), i->arrivals++});
-    i->kept_bytes += m->source->size;
+    i->kept_bytes += charge_of(m);
     if (i->kept_bytes <= handover_kept_max) return;
     log_warn("handover: more messages came meanwhile than are kept: who moves now is told that some are missing");
     forget_all(i);
@@ -369,6 +374,9 @@ void handover_in_letter(node *n, handover_letter *l) {
         break;
     case handover_op::arrived:
         arrived(i, l);
+        break;
+    case handover_op::overflow:
+        i->count.orders_dropped++;
         break;
     default:
         break;

@@ -9,6 +9,7 @@ namespace belfry {
 struct handover_in_counters {
     uint64_t come, refused, dropped; // connections; not taken; described, and left to the old process after all
     uint64_t gaps;                   // rooms of a connection of which nothing is known
+    uint64_t orders_dropped;         // for one that was on its way: more than handover_orders_max
 };
 
 void handover_in_begin(node *n, const handover_wire *wire);

@@ -377,6 +377,9 @@ void handover_out_letter(node *n, handover_letter *l) {
     case handover_op::gone:
         gone(o, l);
         break;
+    case handover_op::overflow:
+        o->count.orders_dropped++;
+        break;
     case handover_op::left:
         o->left[l->head.worker] = l->serial;
         break;

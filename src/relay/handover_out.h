@@ -8,6 +8,7 @@ namespace belfry {
 
 struct handover_out_counters {
     uint64_t moved, refused, given_up; // connections; by the new process, for want of its answer
+    uint64_t orders_dropped;           // for one that was on its way: more than handover_orders_max
 };
 
 // Begins. The node gets node->leaving.

@@ -52,7 +52,11 @@ bool handover_worker_defers(shard *s, const conn *c, const order_letter *o) {
     std::vector<order_letter> *waiting = handover_departure_orders(s, c);
     if (!waiting) waiting = handover_arrival_orders(s, c);
     if (!waiting) return false;
-    if (waiting->size() >= handover_orders_max) return true; // a flood: it would be told what it is not to do any more
+    if (waiting->size() >= handover_orders_max) {
+        mailbox_send(&s->outbox, &handover_letter_new(handover_op::overflow, s->index, conn_id_of(c))->head);
+        if (o->op != order_op::disconnect) return true;
+        waiting->pop_back(); // who is to go goes, whatever else it was to do
+    }
     waiting->push_back(*o);
     order_letter *kept = &waiting->back();
     kept->by_room = kept->by_user = kept->all = false;

@@ -41,7 +41,7 @@ void handover_alone(node *n) {
 
 void handover_node_letter(node *n, handover_letter *l) {
     bool new_one = l->op == handover_op::ask || l->op == handover_op::arrived || l->op == handover_op::ready ||
-                   l->op == handover_op::refused;
+                   l->op == handover_op::refused || (l->op == handover_op::overflow && !n->leaving);
     if (new_one && n->arriving) return handover_in_letter(n, l);
     if (!new_one && n->leaving) return handover_out_letter(n, l);
     handover_letter_free(l);

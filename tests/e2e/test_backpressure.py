@@ -140,7 +140,7 @@ def test_frame_larger_than_a_queue_is_dropped_not_its_reader(start):
 def test_burst_larger_than_a_queue_closes_nobody_who_reads(start, redis):
     # What Redis brings in one go is queued before it is written; readers that keep up must not be taken for slow ones.
     server = start(
-        "[belfry]\nworkers = 1\n[route /raw]\nprotocol = raw\nsend_queue = 600k\n[room *]\njoin = anyone\n"
+        "[belfry]\nworkers = 1\n[route /raw]\nprotocol = raw\nping_interval = 0\nsend_queue = 600k\n[room *]\njoin = anyone\n"
         f"[broker]\ntype = redis\nurl = redis://127.0.0.1:{redis.port}/0\n"
     )
     clients = [server.open("/raw?room=r") for _ in range(300)]

@@ -309,6 +309,16 @@ def test_what_one_client_publishes_keeps_its_order(server):
     assert [reader.receive_json()["data"] for _ in range(sent[0])] == list(range(sent[0]))
 
 
+class Reading:
+    """Waits until the old process has read what is sent from here on."""
+
+    def __init__(self, server):
+        self.server, self.before = server, server.status()["bytes_in"]
+
+    def wait(self, size):
+        wait_until(lambda: self.server.status()["bytes_in"] >= self.before + size, "it is not read")
+
+
 def test_frames_and_messages_in_pieces_end_on_the_other_side(server):
     text = json.dumps({"type": "ping", "id": 99, "with": "é€😀" * 50}, ensure_ascii=False).encode()
     whole = ws.text(text)
@@ -317,13 +327,14 @@ def test_frames_and_messages_in_pieces_end_on_the_other_side(server):
     streams = [whole[:1], whole[:5], whole[:20], whole[:61], whole[:63], parts[: first - 3], parts[:first], parts[: first + 90]]
     rests = [whole[1:], whole[5:], whole[20:], whole[61:], whole[63:], parts[first - 3 :], parts[first:], parts[first + 90 :]]
     clients = [server.open_json("/ws") for _ in streams]
-    for c, begin in zip(clients, streams):
-        c.send(begin)
     packed = server.open("/ws", protocols=["belfry.v1.json"], change={"Sec-WebSocket-Extensions": "permessage-deflate"})
     assert packed.receive_json()["type"] == "welcome"
+    reading = Reading(server)
+    for c, begin in zip(clients, streams):
+        c.send(begin)
     squeezed = ws.frame(ws.TEXT, ws.deflate(text), rsv=4)
     packed.send(squeezed[: len(squeezed) // 2])
-    time.sleep(0.1)
+    reading.wait(sum(len(s) for s in streams) + len(squeezed) // 2)
     assert upgrade(server).moved() == len(streams) + 1
     for c, end in [*zip(clients, rests), (packed, squeezed[len(squeezed) // 2 :])]:
         c.send(end)
@@ -334,8 +345,9 @@ def test_bad_bytes_are_found_on_the_other_side(server):
     """A text that goes wrong in its second half, of which the first one was read by the old process."""
     c = server.open_json("/ws")
     bad = ws.text(b'{"a":"\xe2\x82\xff"}')
+    reading = Reading(server)
     c.send(bad[:-3])
-    time.sleep(0.1)
+    reading.wait(len(bad) - 3)
     upgrade(server)
     c.send(bad[-3:])
     assert c.receive()[:2] == ("close", 1007)
@@ -386,7 +398,7 @@ def test_users_presence_and_notifications(start, redis):
         assert sorted(m["user"] for m in listed) == ["ann", "bob"]
         server.publish("@user:bob", "1")
         assert clients[1].receive_json()["data"] == 1
-        time.sleep(4)  # a leave would be told after three seconds
+        time.sleep(3.5)  # a leave would be told after three seconds
         ping(clients[0])
         assert not told(backend, "disconnected", "left", "vacated")
         clients[1].say_close()
