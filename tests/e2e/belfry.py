@@ -94,8 +94,14 @@ def process_state(pid):
 
 
 def is_alive(pid):
-    """Neither gone nor waiting for its parent to notice."""
-    return process_state(pid) not in ("Z", "X", "")
+    """Neither gone nor waiting for its parent to notice. Of a process with threads the first may be gone while another
+    one still has all descriptors open."""
+    if process_state(pid) in ("Z", "X", ""):
+        try:
+            return len(os.listdir(f"/proc/{pid}/task")) > 1
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+    return True
 
 
 @dataclass
