@@ -1,5 +1,5 @@
-// The wall clock of the program that it is preloaded into (LD_PRELOAD), moved by the seconds that stand in a file, which
-// JUMPING_CLOCK names and the test maps too. Other clocks stay what they are.
+// The wall clock of the program that it is preloaded into (LD_PRELOAD), moved by the seconds that stand in a file,
+// which JUMPING_CLOCK names and the test maps too. Other clocks stay what they are.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdatomic.h>
