@@ -19,7 +19,7 @@ static void tell(struct daemon *d, channel_kind kind, std::vector<std::string> f
     if (d->master.fd < 0) return;
     channel_message m = {kind, std::move(fields)};
     if (packet_send_within(d->master.fd, channel_encode(&m), fds, count, patience_ms) == packet_sent::full)
-        log_warn("the master does not read: it was not told of something");
+        log_warn("the master does not read (is it stopped?): it was not told of a change, an upgrade may miss it");
 }
 
 static void tell_address(struct daemon *d, bool control, const std::string &listener, const std::string &written,

@@ -84,13 +84,22 @@ static void take_log(master *m, const channel_message *c) {
         log_warn("master: %s", e.text);
 }
 
+// Of what a worker process can cause at will: it may be broken, or in somebody else's hands.
+static void complain(const worker_process *w, const char *what) {
+    static log_limit limit;
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_error("master: worker process %d %s (%llu more not shown)", w->pid, what,
+                  static_cast<unsigned long long>(held));
+}
+
 static void take_address(worker_process *w, const channel_message *c, packet *p) {
     size_t have = p->count;
     for (const kept_address &a : w->coming)
         have += a.fds.size();
     bool control = c->fields[0] == "control";
     if ((!control && c->fields[0] != "listener") || p->count == 0 || have > kept_descriptors_max) {
-        log_error("master: worker process %d tells of sockets that can't be its own", w->pid);
+        complain(w, "tells of sockets that can't be its own");
         return packet_close_descriptors(p);
     }
     w->coming.push_back({control, c->fields[1], c->fields[2], {p->descriptors, p->descriptors + p->count}});
@@ -174,8 +183,7 @@ void worker_listen(master *m, worker_process *w) {
             w->channel = -1;
             return;
         case packet_got::broken:
-            log_error("master: a message of worker process %d is cut off; may more files be open (LimitNOFILE)?",
-                      w->pid);
+            complain(w, "said something that was cut off; may more files be open (LimitNOFILE)?");
             continue;
         case packet_got::whole:
             break;
@@ -184,7 +192,7 @@ void worker_listen(master *m, worker_process *w) {
         if (channel_decode(view(m->packet, p.size), &c))
             hear(m, w, &c, &p);
         else
-            log_warn("master: worker process %d says what is not understood", w->pid);
+            complain(w, "says what is not understood; both should be of one version: restart the service");
         packet_close_descriptors(&p);
     }
 }

@@ -1,6 +1,7 @@
 """What the load tests share: the swarm's driver made importable, configurations, publishing."""
 
 import sys
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "load"))
@@ -42,3 +43,27 @@ def private_bytes(pid):
         if line.startswith(("Private_Clean:", "Private_Dirty:")):
             total += int(line.split()[1]) * 1024
     return total
+
+
+class Stepper(threading.Thread):
+    """Calls step(number) with 1, 2, ... until it is stopped; `last` is the last one that was done."""
+
+    def __init__(self, step, pause):
+        super().__init__(daemon=True)
+        self.step, self.pause, self.last, self.failure = step, pause, 0, None
+        self.ending = threading.Event()
+        self.start()
+
+    def run(self):
+        try:
+            while not self.ending.wait(self.pause):
+                self.step(self.last + 1)
+                self.last += 1
+        except Exception as failure:  # told by stop
+            self.failure = failure
+
+    def stop(self):
+        self.ending.set()
+        self.join(60)
+        assert self.failure is None and not self.is_alive(), self.failure
+        return self.last

@@ -343,7 +343,7 @@ def test_master_does_not_believe_everything(start, tmp_path):
     pid_file = tmp_path / "pid"
     config = f"[belfry]\nworkers = 1\npid_file = {pid_file}\nload_module = {module}\n" + CONFIG
     server = start(config, extra_environment={"TRAITOR_PATH": str(victim)})
-    server.expected.append("tells of sockets that can't be its own")
+    server.expected += ["tells of sockets that can't be its own", "says what is not understood"]
     server.open_json("/ws").drop()  # while it is in, the module has spoken
     server.wait_log("says what is not understood")
     server.check()

@@ -19,27 +19,12 @@ import sse
 import ws
 
 from belfry import Belfry, run_daemon, wait_until
+from nginx import nginx_command
+from redis_server import free_port
 
 SNIPPET = Path(__file__).resolve().parents[2] / "conf/nginx/belfry.conf"
 HAPROXY = Path(__file__).resolve().parents[2] / "conf/haproxy/belfry.cfg"
 TOKEN = "a-token-for-tests"
-FRAME = """
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-events {{ worker_connections 512; }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  include {directory}/belfry.conf;
-}}
-"""
 CONFIG = """
 [listener public]
 listen = 127.0.0.1:0
@@ -69,12 +54,6 @@ token = a-token-for-tests
 """
 SHORT = "3s"  # the time-out of nginx that is not waited for by default
 CLIENT = "127.0.0.7"  # clients come from there, so that they are not taken for the proxy
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def replaced(text, old, new):
@@ -112,11 +91,7 @@ def start_nginx(directory, listener, read_timeout=None):
     if read_timeout:
         text = replaced(text, "proxy_read_timeout 60s;", f"proxy_read_timeout {read_timeout};")
     (directory / "belfry.conf").write_text(text)
-    # Root's nginx would serve as another user, whom the test's directory lets nothing see; others' may not be told.
-    user = "user root root;" if os.geteuid() == 0 else ""
-    (directory / "nginx.conf").write_text(FRAME.format(directory=directory, user=user))
-    command = ["/usr/sbin/nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")]
-    return Front(directory, command, port)
+    return Front(directory, nginx_command(directory, f"include {directory}/belfry.conf;"), port)
 
 
 @pytest.fixture(scope="module")

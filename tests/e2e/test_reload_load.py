@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import ssl
-import threading
 import time
 
 import pytest
@@ -17,7 +16,7 @@ from backend import Backend, serve
 from belfry import wait_until
 from conftest import make_certificate
 from http1 import response
-from load import Swarm, assert_flawless, payload, private_bytes, redis_broker
+from load import Stepper, Swarm, assert_flawless, payload, private_bytes, redis_broker
 
 pytestmark = pytest.mark.load
 CLIENTS = 5000
@@ -25,30 +24,6 @@ ROOMS = 50
 RELOADS = 50
 TALKERS = 20
 PAUSE = 0.15  # between two reloads
-
-
-class Flow(threading.Thread):
-    """Calls step(number) with 1, 2, ... until it is stopped; `last` is the last one that was done."""
-
-    def __init__(self, step, pause):
-        super().__init__(daemon=True)
-        self.step, self.pause, self.last, self.failure = step, pause, 0, None
-        self.ending = threading.Event()
-        self.start()
-
-    def run(self):
-        try:
-            while not self.ending.wait(self.pause):
-                self.step(self.last + 1)
-                self.last += 1
-        except Exception as failure:  # told by stop
-            self.failure = failure
-
-    def stop(self):
-        self.ending.set()
-        self.join(60)
-        assert self.failure is None and not self.is_alive(), self.failure
-        return self.last
 
 
 class Site:
@@ -128,7 +103,7 @@ def talkers(site, stack):
         got = sorted((clients[i].receive_json() for _ in range(2)), key=lambda m: m["type"])
         assert [(m["type"], m.get("id", m.get("data"))) for m in got] == [("message", number), ("ok", number)], got
 
-    return Flow(say, 0.005)
+    return Stepper(say, 0.005)
 
 
 def visitors(site):
@@ -140,7 +115,7 @@ def visitors(site):
         answer = client.read_answer()
         assert (answer.status, answer.body) == (200, b"hello"), answer
 
-    return client, Flow(visit, 0.005)
+    return client, Stepper(visit, 0.005)
 
 
 def test_nobody_is_dropped_and_nothing_is_lost(start, redis, tmp_path):
@@ -160,7 +135,7 @@ def test_nobody_is_dropped_and_nothing_is_lost(start, redis, tmp_path):
         talking = talkers(site, stack)
         visitor, visiting = visitors(site)
         stack.callback(visitor.drop)
-        publishing = Flow(publish, 0.1)
+        publishing = Stepper(publish, 0.1)
         swarm.say("churn on")
         times = []
         for n in range(1, RELOADS + 1):

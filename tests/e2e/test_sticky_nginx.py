@@ -5,7 +5,6 @@ it marked down in both.
 """
 
 import json
-import os
 import random
 import socket
 import string
@@ -14,6 +13,8 @@ import subprocess
 import pytest
 
 from belfry import TIMEOUT, wait_until
+from nginx import nginx_command
+from redis_server import free_port
 
 WEIGHTS = [1, 2, 3, 1, 5, 2, 4]
 UNIX = {1, 4}  # these are on unix sockets
@@ -21,27 +22,13 @@ GONE = 2  # the server that is removed, or down
 KEYS = 10000
 BATCH = 100  # requests pipelined at once
 
-CONFIG = """
-daemon off;
-{user}
-worker_processes 1;
-pid {directory}/nginx.pid;
-error_log {directory}/error.log;
-events {{ worker_connections 512; }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
+HTTP = """
   keepalive_requests 1000000;
   upstream whole {{ hash $http_x_key consistent; {whole} keepalive 8; }}
   upstream fewer {{ hash $http_x_key consistent; {fewer} keepalive 8; }}
   upstream down {{ hash $http_x_key consistent; {down} keepalive 8; }}
   {backends}
   {fronts}
-}}
 """
 FRONT = """
   server {{
@@ -49,12 +36,6 @@ FRONT = """
     location / {{ proxy_pass http://{name}; proxy_http_version 1.1; proxy_set_header Connection ""; }}
   }}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Nginx:
@@ -69,19 +50,14 @@ class Nginx:
         lines = [f"server {server} weight={weight};" for server, weight in zip(self.servers, WEIGHTS)]
         down = list(lines)
         down[GONE] = down[GONE].replace(";", " down;")
-        # Root's nginx would serve as another user, whom the test's directory lets nothing see; others' may not be told.
-        config = CONFIG.format(
-            user="user root root;" if os.geteuid() == 0 else "",
-            directory=directory,
+        http = HTTP.format(
             whole=" ".join(lines),
             fewer=" ".join(lines[:GONE] + lines[GONE + 1 :]),
             down=" ".join(down),
             backends="\n".join(f'server {{ listen {server}; return 200 "{server}"; }}' for server in self.servers),
             fronts="".join(FRONT.format(directory=directory, name=name) for name in ("whole", "fewer", "down")),
         )
-        (directory / "nginx.conf").write_text(config)
-        command = ["/usr/sbin/nginx", "-p", str(directory), "-c", str(directory / "nginx.conf")]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(nginx_command(directory, http), stderr=subprocess.PIPE, text=True)
         wait_until(self.answers, lambda: f"for nginx: {self.process.stderr.read() if self.process.poll() else ''}")
 
     def answers(self):

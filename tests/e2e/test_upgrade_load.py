@@ -5,14 +5,13 @@ import contextlib
 import json
 import re
 import subprocess
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from belfry import wait_until
-from load import Swarm, assert_flawless, payload, redis_broker
+from load import Stepper, Swarm, assert_flawless, payload, redis_broker
 from test_handover import Upgrade
 
 pytestmark = pytest.mark.load
@@ -46,16 +45,13 @@ publish = members
 """
 
 
-class Publisher(threading.Thread):
+class Publisher(Stepper):
     """Numbers into each room, until stopped: with a place in the history by the control API, which changes hands
     meanwhile (what is not answered is sent again, and is no second message because of its id); without, by Redis."""
 
     def __init__(self, server, redis):
-        super().__init__(daemon=True)
-        self.server, self.redis = server, redis.client()
-        self.last, self.tried, self.failure = 0, 0, None
-        self.ending = threading.Event()
-        self.start()
+        self.server, self.redis, self.tried = server, redis.client(), 0
+        super().__init__(self.publish, PAUSE)
 
     def send(self, commands):
         for _ in range(50):
@@ -66,28 +62,12 @@ class Publisher(threading.Thread):
             time.sleep(0.05)
         raise AssertionError("the control API does not answer")
 
-    def run(self):
-        try:
-            while not self.ending.wait(PAUSE):
-                number = self.last + 1
-                self.send(
-                    [
-                        {"op": "publish", "room": f"load:{r}", "id": f"{number}", "data": payload(number, r, 100).decode()}
-                        for r in range(ROOMS)
-                    ]
-                )
-                self.redis.pipeline(
-                    [("PUBLISH", f"belfry:room:plain:{r}", payload(number, r, 100)) for r in range(ROOMS)]
-                )
-                self.last = number
-        except Exception as failure:  # told by stop
-            self.failure = failure
-
-    def stop(self):
-        self.ending.set()
-        self.join(60)
-        assert self.failure is None and not self.is_alive(), self.failure
-        return self.last
+    def publish(self, number):
+        data = [payload(number, room, 100) for room in range(ROOMS)]
+        self.send(
+            [{"op": "publish", "room": f"load:{r}", "id": f"{number}", "data": d.decode()} for r, d in enumerate(data)]
+        )
+        self.redis.pipeline([("PUBLISH", f"belfry:room:plain:{r}", d) for r, d in enumerate(data)])
 
 
 class Browsers:

@@ -9,6 +9,7 @@ extern "C" {
 
 #include "base/log.h"
 #include "expect_fatal.h"
+#include "log_harness.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -45,17 +46,6 @@ int remove_directory(void **) {
 void open_log(log_level level, bool json) {
     error e;
     if (!log_open(path.c_str(), level, json, &e)) fail_msg("%s", e.text);
-}
-
-std::string content(const std::string &file) {
-    std::string text;
-    FILE *f = fopen(file.c_str(), "re");
-    if (!f) return "(no such file)";
-    char chunk[4096];
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0;)
-        text.append(chunk, n);
-    fclose(f);
-    return text;
 }
 
 constexpr size_t time_size = sizeof "2026-11-21T22:07:43.123Z" - 1;

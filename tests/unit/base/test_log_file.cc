@@ -8,6 +8,7 @@ extern "C" {
 }
 
 #include "base/log_file.h"
+#include "log_harness.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -45,17 +46,6 @@ int remove_directory(void **) {
     unlink(path.c_str());
     unlink(moved.c_str());
     return rmdir(directory);
-}
-
-std::string content(const std::string &of) {
-    std::string text;
-    FILE *f = fopen(of.c_str(), "re");
-    if (!f) return "(no such file)";
-    char chunk[4096];
-    for (size_t n; (n = fread(chunk, 1, sizeof chunk, f)) > 0;)
-        text.append(chunk, n);
-    fclose(f);
-    return text;
 }
 
 void assert_content(const std::string &of, const char *wanted) {
