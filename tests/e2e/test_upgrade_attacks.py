@@ -126,6 +126,7 @@ def test_worker_that_lies_about_files(start, home, victim):
     say(channel, "retire")
     for _ in range(2000):
         say(channel, "alive")
+        say(channel, "no-such-word")
     say(channel, "ready")
     with open("/dev/null") as null:
         say(channel, "keep", "listener", "public", "127.0.0.1:1", fds=[null.fileno()] * 64)
@@ -134,9 +135,11 @@ def test_worker_that_lies_about_files(start, home, victim):
     server.open_json("/ws").drop()
     os.kill(server.worker_pid(), signal.SIGKILL)
     server.expect_error("crashed: killed by SIGKILL")
+    server.expect_error("says what is not understood")
     wait_until(lambda: serves(server) and server.status()["crashes"] == 1, "it is not back")
     assert untouched(victim)
     assert len(os.listdir(f"/proc/{server.process.pid}/fd")) <= before
+    assert len(server.find_log("says what is not understood")) < 100, "a broken worker floods the log"
     server.close_clients()
     server.stop()
     assert untouched(victim) and not pid_file.exists()
