@@ -1,26 +1,74 @@
-// Work put off to the loop, by an event that is made active by hand. Owned by its user, on the loop's thread.
+// Work put off to the loop: one list of what is due, one, in order, of what waits for its time. Owned by its user, on
+// the loop's thread.
 #include "net/later.h"
 
-#include "base/error.h"
+#include <limits.h>
 
 namespace belfry {
 
-static void run(evutil_socket_t, short, void *context) {
-    auto *l = static_cast<later *>(context);
-    l->run(l);
+namespace {
+
+later *of(link *node) {
+    return BELFRY_CONTAINER_OF(node, later, node);
 }
 
-void later_init(later *l, loop *on, void (*act)(later *)) {
-    l->run = act;
-    if (event_assign(&l->event, on->base, -1, 0, run, l) != 0) fatal("later: no event");
+uint64_t now_ms() {
+    return clock_monotonic_ns() / 1000000;
+}
+
+} // namespace
+
+void later_init(later *l, loop *on, void (*run)(later *)) {
+    list_init(&l->node);
+    l->on = on;
+    l->due_ms = 0;
+    l->run = run;
 }
 
 void later_post(later *l) {
-    event_active(&l->event, EV_TIMEOUT, 1);
+    list_remove(&l->node);
+    list_push_back(&l->on->due, &l->node);
+}
+
+void later_post_in(later *l, uint64_t ms) {
+    list_remove(&l->node);
+    l->due_ms = now_ms() + ms + 1; // the millisecond that has begun is none
+    link *after = l->on->delayed.previous;
+    while (after != &l->on->delayed && of(after)->due_ms > l->due_ms)
+        after = after->previous;
+    list_push_back(after->next, &l->node);
 }
 
 void later_cancel(later *l) {
-    event_del(&l->event);
+    list_remove(&l->node);
+}
+
+// Those that are posted meanwhile are the next turn's, which does not sleep: nobody can keep the loop in here.
+void later_run_due(loop *on) {
+    link now;
+    list_init(&now);
+    list_splice(&now, &on->due);
+    if (!list_empty(&on->delayed))
+        for (const uint64_t ms = now_ms(); !list_empty(&on->delayed) && of(on->delayed.next)->due_ms <= ms;) {
+            link *node = on->delayed.next;
+            list_remove(node);
+            list_push_back(&now, node);
+        }
+    while (!list_empty(&now)) {
+        later *l = of(now.next);
+        list_remove(&l->node);
+        l->run(l);
+    }
+}
+
+int later_wait_ms(const loop *on, int ms) {
+    if (!list_empty(&on->due)) return 0;
+    if (ms == 0 || list_empty(&on->delayed)) return ms;
+    const uint64_t now = now_ms(), due = of(on->delayed.next)->due_ms;
+    if (due <= now) return 0;
+    const uint64_t left = due - now;
+    if (ms >= 0 && left > static_cast<uint64_t>(ms)) return ms;
+    return left > INT_MAX ? INT_MAX : static_cast<int>(left);
 }
 
 } // namespace belfry

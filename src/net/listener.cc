@@ -40,19 +40,23 @@ refusal classify(int number) {
     }
 }
 
-void watch(listener *l) {
-    // The loop's table of descriptors is in place since the listener's first start, so this can't fail for memory.
-    if (event_add(&l->readable, nullptr) != 0) log_error("listener: can't be watched: %s", strerror(errno));
+void start(listener *l) {
+    if (watch_start(&l->on->poller, &l->readable, l->fd, watch_readable, false)) return;
+    log_error("listener: can't be watched: %s; trying again", strerror(errno));
+    l->paused = true;
+    later_post_in(&l->retry, backoff_last_ms);
+}
+
+void stop(listener *l) {
+    watch_stop(&l->on->poller, &l->readable, l->fd);
 }
 
 // The waiting connection keeps the descriptor readable: without a pause the loop would spin at 100 % CPU.
 void back_off(listener *l, int number) {
     l->exhausted++;
     l->paused = true;
-    event_del(&l->readable);
-    struct timeval wait = {.tv_sec = l->backoff_ms / 1000,
-                           .tv_usec = static_cast<suseconds_t>(l->backoff_ms % 1000) * 1000};
-    if (event_add(&l->retry, &wait) != 0) log_error("listener: no timer to start accepting again");
+    stop(l);
+    later_post_in(&l->retry, l->backoff_ms);
 
     static log_limit limit = {.burst = 1};
     uint64_t held = 0;
@@ -67,8 +71,8 @@ void back_off(listener *l, int number) {
     l->backoff_ms = l->backoff_ms * 2 > backoff_last_ms ? backoff_last_ms : l->backoff_ms * 2;
 }
 
-void listener_readable(evutil_socket_t, short, void *context) {
-    listener *l = static_cast<listener *>(context);
+void listener_readable(watch *w, unsigned) {
+    listener *l = BELFRY_CONTAINER_OF(w, listener, readable);
     // The callee may pause or stop the listener, which shows in `paused`.
     for (int i = 0; i < accepts_a_turn && !l->paused; i++) {
         struct sockaddr_storage peer;
@@ -89,10 +93,10 @@ void listener_readable(evutil_socket_t, short, void *context) {
     }
 }
 
-void listener_retry(evutil_socket_t, short, void *context) {
-    listener *l = static_cast<listener *>(context);
+void listener_retry(later *retry) {
+    listener *l = BELFRY_CONTAINER_OF(retry, listener, retry);
     l->paused = false;
-    watch(l);
+    start(l);
 }
 
 } // namespace
@@ -104,29 +108,29 @@ void listener_start(listener *l, loop *on, int fd, listener_accept accept, void 
     l->backoff_ms = backoff_first_ms;
     l->accept = accept;
     l->context = context;
-    event_assign(&l->readable, on->base, fd, EV_READ | EV_PERSIST, listener_readable, l);
-    event_assign(&l->retry, on->base, -1, 0, listener_retry, l);
-    watch(l);
+    l->readable.ready = listener_readable;
+    later_init(&l->retry, on, listener_retry);
+    start(l);
 }
 
 void listener_pause(listener *l) {
     if (l->held || l->fd < 0) return;
     l->held = l->paused = true;
-    event_del(&l->readable);
-    event_del(&l->retry);
+    stop(l);
+    later_cancel(&l->retry);
 }
 
 // Ends only what listener_pause began: a back-off runs its time, else every closed connection would cut it short.
 void listener_resume(listener *l) {
     if (!l->held || l->fd < 0) return;
     l->held = l->paused = false;
-    watch(l);
+    start(l);
 }
 
 void listener_stop(listener *l) {
     if (l->on == nullptr || l->fd < 0) return;
-    event_del(&l->readable);
-    event_del(&l->retry);
+    stop(l);
+    later_cancel(&l->retry);
     l->paused = true;
     l->fd = -1;
 }

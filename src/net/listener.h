@@ -2,7 +2,7 @@
 #pragma once
 
 #include "net/address.h"
-#include "net/loop.h"
+#include "net/later.h"
 
 namespace belfry {
 
@@ -17,8 +17,8 @@ struct listener {
     bool paused;         // by descriptors (EMFILE, ENFILE, ENOBUFS, ENOMEM) or by listener_pause
     bool held;           // by listener_pause
     uint32_t backoff_ms; // 100, doubling to 1,000
-    struct event readable;
-    struct event retry; // timer
+    watch readable;
+    later retry;
     listener_accept accept;
     void *context; // borrowed
     uint64_t accepted;

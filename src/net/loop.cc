@@ -1,12 +1,15 @@
-// The event loop of one thread: libevent without locks, an eventfd bell, the thread's buffers.
+// The event loop of one thread: an epoll set, an eventfd bell, a timerfd tick, the thread's buffers; libevent where it
+// is asked for.
 // Owned by the thread that runs it; loop_wake alone is for others.
 #include "net/loop.h"
 
 #include "base/error.h"
 #include "base/frame.h"
 #include "base/log.h"
+#include "net/later.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -42,15 +45,37 @@ event_base *base_new() {
     event_config *config = event_config_new();
     if (config == nullptr) fatal("loop: no event_config");
     event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
-    event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME); // a look at the clock each turn, that nobody uses
     event_base *base = event_base_new_with_config(config);
     event_config_free(config);
     if (base == nullptr) fatal("loop: no event_base: %s", strerror(errno));
     return base;
 }
 
+void sockets_ready(evutil_socket_t, short, void *context) {
+    poller_run(&static_cast<loop *>(context)->poller, 0);
+}
+
+void alarm_rang(evutil_socket_t, short, void *) {} // the turn has ended; what is due is run behind it
+
+// Has it anything to wait for beside our own sockets?
+bool library_has_work(const loop *l) {
+    return event_base_get_num_events(l->library, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE) > 1;
+}
+
+void turn_with_library(loop *l, int ms) {
+    if (ms > 0) {
+        const struct timeval wait = {ms / 1000, ms % 1000 * 1000};
+        if (event_add(l->alarm, &wait) != 0) fatal("loop: no timer of libevent");
+    }
+    // -1 is its own poll call failing: nothing could be served any more.
+    if (event_base_loop(l->library, ms ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0)
+        fatal("loop: libevent can't wait: %s", strerror(errno));
+    event_del(l->alarm); // nobody else counts it as work
+    if (poller_busy(&l->poller)) poller_run(&l->poller, 0);
+}
+
 // How often it has rung since the last time; 0: it has not.
-uint64_t read_rings(evutil_socket_t fd) {
+uint64_t read_rings(int fd) {
     uint64_t rings;
     ssize_t n = read(fd, &rings, sizeof rings);
     if (n < 0 && errno != EAGAIN && errno != EINTR) fatal("loop: eventfd or timerfd: %s", strerror(errno));
@@ -58,8 +83,8 @@ uint64_t read_rings(evutil_socket_t fd) {
 }
 
 // Only silences the bell: what it announces is read once a turn by whoever runs the loop, not here.
-void loop_woken(evutil_socket_t fd, short, void *) {
-    (void)read_rings(fd);
+void loop_woken(watch *w, unsigned) {
+    (void)read_rings(BELFRY_CONTAINER_OF(w, loop, wake)->wake_fd);
 }
 
 void note_lag(loop *l, uint64_t now) {
@@ -75,9 +100,9 @@ void note_lag(loop *l, uint64_t now) {
 }
 
 // What the tick makes due is done once a turn, too. Those that could not be looked at in time count as one.
-void loop_ticked(evutil_socket_t fd, short, void *context) {
-    auto *l = static_cast<loop *>(context);
-    const uint64_t rings = read_rings(fd), now = clock_monotonic_ns();
+void loop_ticked(watch *w, unsigned) {
+    loop *l = BELFRY_CONTAINER_OF(w, loop, tick);
+    const uint64_t rings = read_rings(l->tick_fd), now = clock_monotonic_ns();
     if (!rings) return;
     if (l->lag_window_end_ns) // else it is the first one: the loop has only begun to turn
         note_lag(l, now);
@@ -89,24 +114,18 @@ void loop_ticked(evutil_socket_t fd, short, void *context) {
 } // namespace
 
 loop *loop_new() {
-    // Events are embedded in connections, so the library at run time must not think that they are larger than the
-    // header did at compile time.
-    if (event_get_struct_event_size() > sizeof(struct event))
-        fatal("loop: libevent %s has events of %zu bytes, this program was built for %zu: build it again",
-              event_get_version(), event_get_struct_event_size(), sizeof(struct event));
-    static const bool prepared = library_prepare(); // once a process, whichever thread is first
-    (void)prepared;
-
     loop *l = static_cast<loop *>(memory_get_zeroed(sizeof(loop)));
-    l->base = base_new();
+    poller_init(&l->poller);
+    list_init(&l->due);
+    list_init(&l->delayed);
     l->receive = static_cast<char *>(memory_get_zeroed(loop_headroom + loop_receive_size + frame_padding));
     l->gather = static_cast<char *>(memory_get(loop_gather_size));
     l->iov = static_cast<struct iovec *>(memory_get(size_t{loop_iov_max} * sizeof(struct iovec)));
     l->tick_fd = -1;
     l->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (l->wake_fd < 0) fatal("loop: eventfd: %s", strerror(errno));
-    if (event_assign(&l->wake, l->base, l->wake_fd, EV_READ | EV_PERSIST, loop_woken, l) != 0 ||
-        event_add(&l->wake, nullptr) != 0)
+    l->wake.ready = loop_woken;
+    if (!watch_start(&l->poller, &l->wake, l->wake_fd, watch_readable, false))
         fatal("loop: the eventfd can't be watched: %s", strerror(errno));
     clock_refresh(&l->clock);
     return l;
@@ -114,9 +133,12 @@ loop *loop_new() {
 
 void loop_free(loop *l) {
     if (l == nullptr) return;
-    event_del(&l->wake);
-    if (l->tick_fd >= 0) event_del(&l->tick);
-    event_base_free(l->base);
+    if (l->library != nullptr) {
+        event_free(l->sockets);
+        event_free(l->alarm);
+        event_base_free(l->library);
+    }
+    poller_free(&l->poller);
     close(l->wake_fd);
     if (l->tick_fd >= 0) close(l->tick_fd);
     free(l->iov);
@@ -125,8 +147,8 @@ void loop_free(loop *l) {
     free(l);
 }
 
-// A timerfd and not a timer of libevent's: with no timer in its heap, epoll_wait has no time-out, and each turn saves
-// the kernel's timer and two looks at the clock, 1 % of the CPU time of a tunnelled frame.
+// The tick is a timerfd and no time-out of epoll_wait, which would be set and taken back in the kernel with each turn:
+// 1 % of the CPU time of a tunnelled frame.
 void loop_tick(loop *l, uint64_t ms) {
     l->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     timespec period = {static_cast<time_t>(ms / 1000), static_cast<long>(ms % 1000 * 1000000)};
@@ -135,15 +157,30 @@ void loop_tick(loop *l, uint64_t ms) {
     l->tick_due_ns = clock_monotonic_ns() + l->tick_period_ns;
     if (l->tick_fd < 0 || timerfd_settime(l->tick_fd, 0, &when, nullptr) != 0)
         fatal("loop: no timer: %s", strerror(errno));
-    if (event_assign(&l->tick, l->base, l->tick_fd, EV_READ | EV_PERSIST, loop_ticked, l) != 0 ||
-        event_add(&l->tick, nullptr) != 0)
+    l->tick.ready = loop_ticked;
+    if (!watch_start(&l->poller, &l->tick, l->tick_fd, watch_readable, false))
         fatal("loop: the timer can't be watched: %s", strerror(errno));
 }
 
+event_base *loop_library(loop *l) {
+    static const bool prepared = library_prepare(); // once a process, whichever thread is first
+    (void)prepared;
+    if (l->library != nullptr) return l->library;
+    l->library = base_new();
+    l->sockets = event_new(l->library, l->poller.fd, EV_READ | EV_PERSIST, sockets_ready, l);
+    l->alarm = evtimer_new(l->library, alarm_rang, l);
+    if (l->sockets == nullptr || l->alarm == nullptr || event_add(l->sockets, nullptr) != 0)
+        fatal("loop: libevent can't watch the sockets");
+    return l->library;
+}
+
 void loop_turn(loop *l, bool block) {
-    int how = block ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK;
-    // -1 is the poll call itself failing (a closed epoll descriptor): nothing could be served any more.
-    if (event_base_loop(l->base, how) < 0) fatal("loop: libevent can't wait: %s", strerror(errno));
+    const int ms = poller_busy(&l->poller) ? 0 : later_wait_ms(l, block ? -1 : 0);
+    if (l->library != nullptr && library_has_work(l))
+        turn_with_library(l, ms);
+    else
+        poller_run(&l->poller, ms);
+    later_run_due(l);
     clock_refresh(&l->clock);
 }
 

@@ -1,16 +1,20 @@
-// One thread's event loop: an event_base without locks, the thread's clock, receive and gather buffers.
+// One thread's event loop: what waits for sockets (poller.h) and for its time (later.h), the thread's clock, receive
+// and gather buffers. libevent comes in where its evdns is asked for an address, for as long as that takes.
 //
 // A loop belongs to the thread that runs it; only loop_wake may be called from others.
 #pragma once
 
 #include "base/clock.h"
 #include "base/histogram.h"
+#include "base/list.h"
+#include "net/poller.h"
 
-#include <event2/event.h>
-#include <event2/event_struct.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
+
+struct event_base;
+struct event;
 
 namespace belfry {
 
@@ -22,16 +26,21 @@ inline constexpr size_t loop_gather_size = 16384;  // one TLS record's content
 inline constexpr int loop_iov_max = 1024;          // IOV_MAX on Linux
 
 struct loop {
-    event_base *base;   // owned
-    struct clock clock; // refreshed by loop_turn
-    char *receive;      // owned: loop_headroom + loop_receive_size + frame_padding
-    char *gather;       // owned: loop_gather_size
-    struct iovec *iov;  // owned: loop_iov_max
-    struct event wake;  // on wake_fd
-    struct event tick;  // on tick_fd
-    int wake_fd;        // owned: eventfd
-    int tick_fd;        // owned: timerfd of loop_tick; -1: none
-    uint64_t writes;    // write calls made by streams of this loop (budget tests)
+    struct poller poller;  // owned
+    link due;              // later objects, borrowed: to be run now
+    link delayed;          // the same, in the order of their time
+    struct clock clock;    // refreshed by loop_turn
+    char *receive;         // owned: loop_headroom + loop_receive_size + frame_padding
+    char *gather;          // owned: loop_gather_size
+    struct iovec *iov;     // owned: loop_iov_max
+    watch wake;            // on wake_fd
+    watch tick;            // on tick_fd
+    int wake_fd;           // owned: eventfd
+    int tick_fd;           // owned: timerfd of loop_tick; -1: none
+    uint64_t writes;       // write calls made by streams of this loop (budget tests)
+    event_base *library;   // owned: libevent's, of loop_library; null: not asked for yet
+    struct event *sockets; // owned: in `library`, readable when the poller has something
+    struct event *alarm;   // owned: in `library`, when the next later is due
     // How late the tick was looked at, each time: what any deadline of this loop suffers.
     histogram lag;
     uint64_t tick_period_ns, tick_due_ns; // when the next one is due
@@ -39,11 +48,10 @@ struct loop {
     uint64_t lag_window_end_ns;           // 0: no tick has come yet
 };
 
-// Refuses to run (fatal) where event_get_struct_event_size() is larger than sizeof(struct event), since events are
-// embedded.
+// Fatal where the kernel has no descriptor or memory for it.
 [[nodiscard]] loop *loop_new();
 void loop_free(loop *l);
-// Runs libevent once: `block` waits for the first event, else only what is ready. Refreshes the clock afterwards.
+// One turn: `block` waits for the first thing to do, else only for what is ready. Refreshes the clock afterwards.
 void loop_turn(loop *l, bool block);
 // Makes loop_turn return at least once in `ms`, for as long as the loop lives: what has deadlines needs that. Once a
 // loop.
@@ -55,5 +63,8 @@ inline uint64_t loop_lag_peak(const loop *l) {
 }
 // Makes a blocked loop_turn return. Any thread, also a signal handler.
 void loop_wake(loop *l);
+// libevent on this loop, for what knows nothing else; made when first asked for. While it has events of its own the
+// loop waits through it, one epoll set in the other, which costs a system call more a turn. Borrowed.
+event_base *loop_library(loop *l);
 
 } // namespace belfry

@@ -33,8 +33,8 @@ void take_descriptors(struct msghdr *m, packet *out) {
     }
 }
 
-void watched(evutil_socket_t, short, void *context) {
-    auto *w = static_cast<packet_watch *>(context);
+void watched(watch *of, unsigned) {
+    auto *w = BELFRY_CONTAINER_OF(of, packet_watch, watch);
     w->ready(w->context);
 }
 
@@ -117,27 +117,27 @@ void packet_close_descriptors(packet *p) {
     p->count = 0;
 }
 
-static void start(packet_watch *w, loop *on, int fd, short what, void (*ready)(void *context), void *context) {
+static void start(packet_watch *w, loop *on, int fd, unsigned what, void (*ready)(void *context), void *context) {
+    *w = {};
+    w->watch.ready = watched;
+    w->on = on;
+    w->fd = fd;
     w->ready = ready;
     w->context = context;
-    if (event_assign(&w->ready_event, on->base, fd, static_cast<short>(what | EV_PERSIST), watched, w) != 0 ||
-        event_add(&w->ready_event, nullptr) != 0)
+    if (!watch_start(&on->poller, &w->watch, fd, what, false))
         fatal("packets: the socket can't be watched: %s", strerror(errno));
-    w->on = true;
 }
 
 void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context) {
-    start(w, on, fd, EV_READ, ready, context);
+    start(w, on, fd, watch_readable, ready, context);
 }
 
 void packet_watch_start_writable(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context) {
-    start(w, on, fd, EV_WRITE, ready, context);
+    start(w, on, fd, watch_writable, ready, context);
 }
 
 void packet_watch_stop(packet_watch *w) {
-    if (!w->on) return;
-    event_del(&w->ready_event);
-    w->on = false;
+    if (w->watch.what) watch_stop(&w->on->poller, &w->watch, w->fd);
 }
 
 } // namespace belfry

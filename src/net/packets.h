@@ -42,10 +42,11 @@ void packet_close_descriptors(packet *p);
 
 // Calls `ready` on the loop while there is something to receive, or an end. Descriptor and context are borrowed.
 struct packet_watch {
-    struct event ready_event;
+    struct watch watch;
+    loop *on; // borrowed
+    int fd;   // borrowed
     void (*ready)(void *context);
     void *context; // borrowed
-    bool on;
 };
 void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context);
 // The same while the other side takes more: for who was told `full`. With a watch of its own.

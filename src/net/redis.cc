@@ -20,8 +20,8 @@ constexpr uint64_t told_again_ms = 60000; // a failure that stays the same is a 
 constexpr uint64_t where_again_ms = 1000; // where nobody knows the server
 
 void destroy(redis *r) {
-    event_del(&r->timer);
-    event_del(&r->turn);
+    later_cancel(&r->timer);
+    later_cancel(&r->turn);
     resolve_cancel(r->resolving);
     stream_close(&r->stream);
     redis_reader_free(r->reader);
@@ -39,8 +39,7 @@ void leave(redis *r) {
 }
 
 void set_timer(redis *r, uint64_t ms) {
-    const struct timeval wait = {static_cast<time_t>(ms / 1000), static_cast<suseconds_t>(ms % 1000 * 1000)};
-    if (event_add(&r->timer, &wait) != 0) fatal("redis: no timer");
+    later_post_in(&r->timer, ms);
 }
 
 uint64_t left_of_attempt(const redis *r) {
@@ -150,8 +149,8 @@ void reconnect(redis *r) {
 }
 
 // Once a turn at most, and only where something was queued, resumed or left over, or the link is to be made anew.
-void on_turn(evutil_socket_t, short, void *context) {
-    redis *r = static_cast<redis *>(context);
+void on_turn(later *turn) {
+    redis *r = BELFRY_CONTAINER_OF(turn, redis, turn);
     enter(r);
     if (r->reconnecting && !r->freed) reconnect(r);
     redis_deliver(r);
@@ -209,8 +208,8 @@ void check_liveness(redis *r) {
     set_timer(r, timeout);
 }
 
-void on_timer(evutil_socket_t, short, void *context) {
-    redis *r = static_cast<redis *>(context);
+void on_timer(later *timer) {
+    redis *r = BELFRY_CONTAINER_OF(timer, redis, timer);
     enter(r);
     switch (r->phase) {
     case redis_phase::waiting:
@@ -322,8 +321,8 @@ redis *redis_new(loop *on, const redis_settings *settings, const char *name, con
     r->tls = tls;
     r->stream.fd = -1;
     r->backoff_ms = settings->backoff_min_ms > 0 ? settings->backoff_min_ms : 1;
-    if (evtimer_assign(&r->timer, on->base, on_timer, r) != 0 || evtimer_assign(&r->turn, on->base, on_turn, r) != 0)
-        fatal("redis: no timer");
+    later_init(&r->timer, on, on_timer);
+    later_init(&r->turn, on, on_turn);
     set_timer(r, 0);
     return r;
 }
@@ -350,7 +349,7 @@ void redis_pause(redis *r, bool paused) {
     r->paused = paused;
     r->heard_ms = redis_now_ms();
     r->ping_ms = 0;
-    if (!paused) event_active(&r->turn, EV_TIMEOUT, 1); // what the reader and TLS held back
+    if (!paused) later_post(&r->turn); // what the reader and TLS held back
     redis_rewatch(r);
 }
 
@@ -363,7 +362,7 @@ void redis_reconnect(redis *r, const char *why) {
     if (r->freed) return;
     r->reconnecting = true;
     r->reconnect_why = why;
-    event_active(&r->turn, EV_TIMEOUT, 1);
+    later_post(&r->turn);
 }
 
 const redis_settings *redis_at(const redis *r) {

@@ -21,8 +21,7 @@ static bool same(const cluster_node *a, const cluster_node *b) {
 }
 
 static void set_refresh(redis_cluster *c, uint64_t ms) {
-    const struct timeval wait = {static_cast<time_t>(ms / 1000), static_cast<suseconds_t>(ms % 1000 * 1000)};
-    if (event_add(&c->refresh, &wait) != 0) fatal("redis: no timer");
+    later_post_in(&c->refresh, ms);
 }
 
 void redis_cluster_refresh(redis_cluster *c) {
@@ -257,8 +256,8 @@ static void start_seed(redis_cluster *c) {
     redis_locate(c->seed, where_seed, c);
 }
 
-static void on_refresh(evutil_socket_t, short, void *context) {
-    auto *c = static_cast<redis_cluster *>(context);
+static void on_refresh(later *refresh) {
+    auto *c = BELFRY_CONTAINER_OF(refresh, redis_cluster, refresh);
     sweep_links(c);
     set_refresh(c, c->ready && !c->unsettled ? refresh_idle_ms : refresh_min_ms);
     if (c->asking) return; // PING ends a link that does not answer
@@ -316,9 +315,8 @@ redis_cluster *redis_cluster_new(loop *on, const redis_settings *seed, const red
     c->context = context;
     c->waits.resize(cluster_slot_count);
     cluster_map_clear(&c->map);
-    if (evtimer_assign(&c->refresh, on->base, on_refresh, c) != 0 ||
-        evtimer_assign(&c->flush, on->base, cluster_on_flush, c) != 0)
-        fatal("redis: no timer");
+    later_init(&c->refresh, on, on_refresh);
+    later_init(&c->flush, on, cluster_on_flush);
     set_refresh(c, 0);
     return c;
 }
@@ -327,8 +325,8 @@ void redis_cluster_free(redis_cluster *c) {
     if (c == nullptr) return;
     c->closing = true;
     c->ready = false;
-    event_del(&c->refresh);
-    event_del(&c->flush);
+    later_cancel(&c->refresh);
+    later_cancel(&c->flush);
     redis_free(c->seed);
     for (cluster_link *l : c->links)
         redis_end(l->link);

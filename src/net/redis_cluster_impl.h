@@ -2,10 +2,10 @@
 // (commands and redirections). Main thread.
 #pragma once
 
+#include "net/later.h"
 #include "net/redis_cluster.h"
 
 #include <deque>
-#include <event2/event_struct.h>
 #include <string>
 #include <vector>
 
@@ -53,12 +53,12 @@ struct redis_cluster {
     bool asking;       // CLUSTER SLOTS is under way
     size_t next_asked; // of links
     uint64_t asked_ms; // when it was last asked
-    struct event refresh;
+    later refresh;
 
     std::deque<cluster_command *> waiting; // owned
     std::vector<uint32_t> waits;           // of each slot: how many of them are its
     size_t bytes, count;                   // of all commands
-    struct event flush;
+    later flush;
     redis_cluster_counters counters;
 };
 
@@ -71,6 +71,6 @@ cluster_link *cluster_slot_moved(redis_cluster *c, uint16_t slot, const cluster_
 // redis_cluster_traffic.cc
 void cluster_flush(redis_cluster *c);       // sends what waits, where it can be
 void cluster_traffic_end(redis_cluster *c); // answers what waits with null
-void cluster_on_flush(evutil_socket_t, short, void *context);
+void cluster_on_flush(later *flush);
 
 } // namespace belfry

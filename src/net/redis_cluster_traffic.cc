@@ -23,12 +23,11 @@ static void finish(cluster_command *m, redis *r, const redis_value *reply) {
 
 static void wait(cluster_command *m, uint64_t ms) {
     redis_cluster *c = m->cluster;
-    const struct timeval tick = {0, static_cast<suseconds_t>(flush_ms * 1000)};
     m->due_ms = redis_now_ms() + ms;
     if (m->until_ms == 0) m->until_ms = redis_now_ms() + wait_max_ms;
     c->waiting.push_back(m);
     c->waits[m->slot]++;
-    if (evtimer_pending(&c->flush, nullptr) == 0 && event_add(&c->flush, &tick) != 0) fatal("redis: no timer");
+    if (!later_posted(&c->flush)) later_post_in(&c->flush, flush_ms);
 }
 
 static void on_answer(redis *r, const redis_value *reply, void *context, uint64_t tag);
@@ -110,11 +109,10 @@ void cluster_flush(redis_cluster *c) {
     }
 }
 
-void cluster_on_flush(evutil_socket_t, short, void *context) {
-    auto *c = static_cast<redis_cluster *>(context);
-    const struct timeval tick = {0, static_cast<suseconds_t>(flush_ms * 1000)};
+void cluster_on_flush(later *flush) {
+    auto *c = BELFRY_CONTAINER_OF(flush, redis_cluster, flush);
     cluster_flush(c);
-    if (!c->waiting.empty() && event_add(&c->flush, &tick) != 0) fatal("redis: no timer");
+    if (!c->waiting.empty()) later_post_in(&c->flush, flush_ms);
 }
 
 void cluster_traffic_end(redis_cluster *c) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "net/address.h"
+#include "net/later.h"
 #include "net/redis.h"
 #include "net/redis_reply.h"
 #include "net/resolve.h"
@@ -54,8 +55,8 @@ struct redis {
     resolve *resolving; // owned; null unless resolving
     std::vector<address> addresses;
     size_t first, tried;  // of addresses: where an attempt starts, how many it has tried
-    struct event timer;   // what it means depends on the phase
-    struct event turn;    // made active: write, read on
+    later timer;          // what it means depends on the phase
+    later turn;           // write, read on
     uint64_t deadline_ms; // of this attempt
     uint64_t heard_ms;    // when bytes last came
     uint64_t ping_ms;     // when the unanswered PING went out; 0: none

@@ -18,12 +18,12 @@ struct redis_sentinel {
     loop *on; // borrowed
     redis_sentinel_settings settings;
     void (*changed)(void *context);
-    void *context;      // borrowed
-    redis *watcher;     // owned
-    redis *asker;       // owned; null: nothing is asked
-    redis *tester;      // owned; null: nothing is tested
-    bool tester_went;   // its one attempt has begun
-    struct event again; // the question is to be repeated
+    void *context;    // borrowed
+    redis *watcher;   // owned
+    redis *asker;     // owned; null: nothing is asked
+    redis *tester;    // owned; null: nothing is tested
+    bool tester_went; // its one attempt has begun
+    later again;      // the question is to be repeated
     size_t next_watched, next_asked;
     std::string host, named_host; // the primary, empty: not known; what is being tested
     uint16_t port, named_port;
@@ -34,12 +34,11 @@ struct redis_sentinel {
 static void ask(redis_sentinel *s);
 
 static void ask_later(redis_sentinel *s) {
-    const struct timeval wait = {0, static_cast<suseconds_t>(ask_again_ms * 1000)};
-    if (event_add(&s->again, &wait) != 0) fatal("redis: no timer");
+    later_post_in(&s->again, ask_again_ms);
 }
 
-static void on_again(evutil_socket_t, short, void *context) {
-    auto *s = static_cast<redis_sentinel *>(context);
+static void on_again(later *again) {
+    auto *s = BELFRY_CONTAINER_OF(again, redis_sentinel, again);
     if (s->asker != nullptr)
         redis_reconnect(s->asker, "another sentinel is asked");
     else
@@ -89,7 +88,7 @@ static bool where_tested(void *context, std::string *host, uint16_t *port) {
 
 static void named(redis_sentinel *s, view host, uint16_t port) {
     static const redis_events events = {on_tested, nullptr, nullptr};
-    event_del(&s->again);
+    later_cancel(&s->again);
     if (s->host == host && s->port == port) {
         end_link(&s->tester);
         s->answered_ms = redis_now_ms();
@@ -221,7 +220,7 @@ redis_sentinel *redis_sentinel_new(loop *on, const redis_sentinel_settings *sett
     s->changed = changed;
     s->context = context;
     s->next_watched = settings->sentinels.size() > 1 ? 1 : 0; // not the one that is asked first
-    if (evtimer_assign(&s->again, on->base, on_again, s) != 0) fatal("redis: no timer");
+    later_init(&s->again, on, on_again);
     redis_settings watching = sentinel_settings(s);
     watching.ping_interval_ms = settings->sentinels[0].ping_interval_ms;
     s->watcher = link_to(s, &watching, "sentinel watcher", &events, where_watched);
@@ -231,7 +230,7 @@ redis_sentinel *redis_sentinel_new(loop *on, const redis_sentinel_settings *sett
 
 void redis_sentinel_free(redis_sentinel *s) {
     if (s == nullptr) return;
-    event_del(&s->again);
+    later_cancel(&s->again);
     redis_free(s->watcher);
     redis_free(s->asker);
     redis_free(s->tester);

@@ -56,14 +56,13 @@ struct redis_shards {
     std::vector<shard_link *> links;  // owned
     size_t interrupted;               // channels
     bool paused, closing, broken;     // broken: `down` was told
-    struct event retry;
+    later retry;
 };
 
 static void pump(redis_shards *s);
 
 static void retry_soon(redis_shards *s) {
-    const struct timeval wait = {0, static_cast<suseconds_t>(retry_ms * 1000)};
-    if (evtimer_pending(&s->retry, nullptr) == 0 && event_add(&s->retry, &wait) != 0) fatal("redis: no timer");
+    if (!later_posted(&s->retry)) later_post_in(&s->retry, retry_ms);
 }
 
 static shard_channel *find(redis_shards *s, view name) {
@@ -286,8 +285,8 @@ static void pump(redis_shards *s) {
     }
 }
 
-static void on_retry(evutil_socket_t, short, void *context) {
-    auto *s = static_cast<redis_shards *>(context);
+static void on_retry(later *retry) {
+    auto *s = BELFRY_CONTAINER_OF(retry, redis_shards, retry);
     sweep_links(s);
     pump(s);
 }
@@ -347,14 +346,14 @@ redis_shards *redis_shards_new(loop *on, const redis_settings *settings, redis_c
     s->cluster = cluster;
     s->events = *events;
     s->context = context;
-    if (evtimer_assign(&s->retry, on->base, on_retry, s) != 0) fatal("redis: no timer");
+    later_init(&s->retry, on, on_retry);
     return s;
 }
 
 void redis_shards_free(redis_shards *s) {
     if (s == nullptr) return;
     s->closing = true;
-    event_del(&s->retry);
+    later_cancel(&s->retry);
     for (shard_link *l : s->links) {
         redis_free(l->link);
         delete l;

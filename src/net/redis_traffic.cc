@@ -155,7 +155,7 @@ void redis_read(redis *r) {
         if (!redis_alive(r) || !stream_pending(&r->stream)) return;
     }
     // What TLS still holds makes no socket readable.
-    if (redis_alive(r) && !holds_back(r)) event_active(&r->turn, EV_TIMEOUT, 1);
+    if (redis_alive(r) && !holds_back(r)) later_post(&r->turn);
 }
 
 void redis_write(redis *r) {
@@ -188,7 +188,7 @@ void redis_rewatch(redis *r) {
 void redis_queue(redis *r, int argc, const view *argv, const redis_pending &entry) {
     redis_format(&r->out, argc, argv);
     r->pending.push_back(entry);
-    event_active(&r->turn, EV_TIMEOUT, 1);
+    later_post(&r->turn);
 }
 
 bool redis_command(redis *r, int argc, const view *argv, redis_reply reply, void *context, uint64_t tag) {

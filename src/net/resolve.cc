@@ -2,6 +2,7 @@
 #include "net/resolve.h"
 
 #include "base/error.h"
+#include "net/later.h"
 
 #include <event2/dns.h>
 #include <event2/util.h>
@@ -18,18 +19,13 @@ struct resolve {
     void *context;                      // borrowed
     evdns_base *dns;                    // owned; null: numeric
     evdns_getaddrinfo_request *request; // owned by dns; null once answered
-    struct event later;                 // tells the answer; then ends the lingering
+    struct later later;                 // tells the answer; then ends the lingering
     const char *why;                    // borrowed, static
     size_t count;
     address found[resolve_max];
 };
 
 namespace {
-
-void set_later(resolve *r, int ms) {
-    const struct timeval wait = {ms / 1000, ms % 1000 * 1000};
-    if (event_add(&r->later, &wait) != 0) fatal("resolve: no timer");
-}
 
 void take(resolve *r, const struct addrinfo *list) {
     for (; list != nullptr && r->count < resolve_max; list = list->ai_next) {
@@ -43,13 +39,13 @@ void take(resolve *r, const struct addrinfo *list) {
 // By a timer, so that the asker is never called from within its own resolve_start (hosts file, numeric address); and
 // the evdns_base stays for a while behind the answer, since evdns still has callbacks of its own on the way (2.1.12
 // answers with the A record alone where the AAAA is late, and cancels that one afterwards).
-void resolve_later(evutil_socket_t, short, void *context) {
-    resolve *r = static_cast<resolve *>(context);
+void resolve_later(later *l) {
+    resolve *r = BELFRY_CONTAINER_OF(l, resolve, later);
     if (r->done != nullptr) {
         resolve_done done = r->done;
         r->done = nullptr;
         done(r->found, r->count, r->why, r->context);
-        set_later(r, resolve_linger_ms);
+        later_post_in(&r->later, resolve_linger_ms);
         return;
     }
     if (r->dns != nullptr) evdns_base_free(r->dns, 0);
@@ -62,7 +58,10 @@ void resolve_answered(int result, struct evutil_addrinfo *list, void *context) {
     take(r, list);
     if (list != nullptr) evutil_freeaddrinfo(list);
     r->why = result != 0 ? evutil_gai_strerror(result) : "the name has no address";
-    set_later(r, r->done != nullptr ? 0 : resolve_linger_ms);
+    if (r->done != nullptr)
+        later_post(&r->later);
+    else
+        later_post_in(&r->later, resolve_linger_ms);
 }
 
 bool take_numeric(resolve *r, const char *host, const char *port) {
@@ -82,14 +81,14 @@ resolve *resolve_start(loop *on, const char *host, uint16_t port, resolve_done d
     r->on = on;
     r->done = done;
     r->context = context;
-    evtimer_assign(&r->later, on->base, resolve_later, r);
+    later_init(&r->later, on, resolve_later);
     char port_text[8];
     snprintf(port_text, sizeof port_text, "%u", port);
     if (take_numeric(r, host, port_text)) {
-        set_later(r, 0);
+        later_post(&r->later);
         return r;
     }
-    r->dns = evdns_base_new(on->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    r->dns = evdns_base_new(loop_library(on), EVDNS_BASE_DISABLE_WHEN_INACTIVE);
     if (r->dns == nullptr) fatal("resolve: no evdns_base");
     // Its result is not looked at: without a usable resolv.conf the hosts file still answers, and the rest fails below.
     evdns_base_resolv_conf_parse(r->dns, DNS_OPTIONS_ALL, "/etc/resolv.conf");

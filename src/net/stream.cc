@@ -1,4 +1,4 @@
-// Plain streams over a socket, and what all streams share: the re-aimed event, closing, and the text of a failure.
+// Plain streams over a socket, and what all streams share: the re-aimed watch, closing, and the text of a failure.
 // A stream belongs to one loop and to that loop's thread.
 #include "net/stream.h"
 
@@ -108,54 +108,42 @@ constexpr stream_ops plain_ops = {
 };
 
 // The callee may close and free the stream, so nothing is touched after the call.
-void stream_event(evutil_socket_t, short what, void *context) {
-    stream *s = static_cast<stream *>(context);
-    unsigned ready = 0;
-    if (what & EV_CLOSED) {
-        s->ended = true;
-        ready |= stream_readable;
-    }
-    if (what & EV_READ) ready |= stream_readable;
-    if (what & EV_WRITE) ready |= stream_writable;
-    s->ready(s, ready);
+void stream_event(watch *w, unsigned ready) {
+    stream *s = BELFRY_CONTAINER_OF(w, stream, watch);
+    if (ready & watch_ended) s->ended = true;
+    s->ready(s, ready & (stream_readable | stream_writable));
 }
 
 } // namespace
 
-void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {
+void stream_open(stream *s, const stream_ops *ops, loop *on, int fd, stream_callback ready) {
     *s = {};
-    s->ops = &plain_ops;
+    s->ops = ops;
     s->on = on;
     s->ready = ready;
     s->fd = fd;
+    s->watch.ready = stream_event;
+}
+
+void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {
+    stream_open(s, &plain_ops, on, fd, ready);
 }
 
 void stream_watch(stream *s, unsigned what) {
-    if (what == s->watched || s->fd < 0) return;
-    if (s->watched != 0) event_del(&s->event);
-    s->watched = 0;
-    if (what == 0) return;
-    // One event a connection, aimed anew, instead of one for each direction: struct event has 128 bytes.
-    int flags = EV_PERSIST;
-    if (what & stream_readable) flags |= EV_READ;
-    if (what & stream_writable) flags |= EV_WRITE;
-    if (s->edges) flags |= what & stream_readable ? EV_ET | EV_CLOSED : EV_ET;
-    if (event_assign(&s->event, s->on->base, s->fd, static_cast<short>(flags), stream_event, s) != 0 ||
-        event_add(&s->event, nullptr) != 0) {
-        // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
-        static log_limit limit; // it would be said of each one that comes
-        uint64_t held = 0;
-        if (log_limit_pass(&limit, &held))
-            log_error("stream: descriptor %d can't be watched: %s (%llu more not shown)", s->fd, strerror(errno),
-                      static_cast<unsigned long long>(held));
-        return;
-    }
-    s->watched = static_cast<uint8_t>(what);
+    if (what == s->watch.what || s->fd < 0) return;
+    if (what == 0) return watch_stop(&s->on->poller, &s->watch, s->fd);
+    if (watch_start(&s->on->poller, &s->watch, s->fd, what, s->edges)) return;
+    // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
+    static log_limit limit; // it would be said of each one that comes
+    uint64_t held = 0;
+    if (log_limit_pass(&limit, &held))
+        log_error("stream: descriptor %d can't be watched: %s (%llu more not shown)", s->fd, strerror(errno),
+                  static_cast<unsigned long long>(held));
 }
 
 void stream_watch_edges(stream *s) {
     if (s->tls != nullptr || s->fd < 0) return;
-    const unsigned what = s->watched;
+    const unsigned what = s->watch.what;
     stream_watch(s, 0);
     s->edges = true;
     stream_watch(s, what); // what is there already counts as an edge
@@ -168,7 +156,7 @@ bool stream_broken(const stream *s) {
 }
 
 void stream_again(stream *s) {
-    if (s->fd >= 0 && s->watched != 0) event_active(&s->event, EV_READ, 1);
+    if (s->fd >= 0) watch_again(&s->on->poller, &s->watch);
 }
 
 void stream_close(stream *s) {

@@ -20,7 +20,7 @@ enum class stream_result : uint8_t {
     failed, // reset, TLS failure: the stream is only good for stream_close; stream_why says why
 };
 
-inline constexpr unsigned stream_readable = 1, stream_writable = 2;
+inline constexpr unsigned stream_readable = watch_readable, stream_writable = watch_writable;
 
 struct stream;
 
@@ -47,14 +47,18 @@ struct stream {
     loop *on;              // borrowed
     void *tls;             // owned: the SSL, or null
     int fd;                // owned; -1 once closed
-    uint8_t watched;       // what the event waits for now
     uint8_t wants;         // after `again`: stream_readable or stream_writable
     bool edges : 1;        // stream_watch_edges
     bool ended : 1;        // the peer's end was seen; the bytes before it may still wait
     bool more : 1;         // a read may bring more although no edge will say so
     stream_callback ready;
-    struct event event; // embedded, re-aimed
+    struct watch watch; // one, re-aimed
 };
+
+// What the loop looks out for now: stream_readable, stream_writable.
+inline unsigned stream_watched(const stream *s) {
+    return s->watch.what;
+}
 
 // A stream without a socket: nothing is ever readable or written. For an owner whose queue is emptied by other means.
 void stream_open_none(stream *s, loop *on);
@@ -66,7 +70,7 @@ void stream_open_tls(stream *s, loop *on, int fd, stream_callback ready, tls_con
 // A client stream; host (NUL-terminated) for SNI and verification.
 void stream_open_tls_client(stream *s, loop *on, int fd, stream_callback ready, tls_context *context, const char *host);
 
-// Re-aims the embedded event; a call that changes nothing costs nothing.
+// Re-aims the embedded watch; a call that changes nothing costs nothing.
 void stream_watch(stream *s, unsigned what);
 // From now on a plain stream's watch is edge-triggered, which saves the kernel a poll of each socket in each turn:
 // 1.2 % of the CPU time of a tunnelled frame. TLS streams stay as they are. The owner reads again while stream_pending
@@ -99,7 +103,8 @@ inline bool stream_pending(const stream *s) {
 void stream_close(stream *s);
 // Why the last call on this thread failed: a short text for the log, valid until the next failure.
 const char *stream_why();
-// For the ops tables.
+// For the ops tables: all that the streams of a descriptor have in common.
+void stream_open(stream *s, const stream_ops *ops, loop *on, int fd, stream_callback ready);
 __attribute__((format(printf, 1, 2))) void stream_set_why(const char *format, ...);
 
 } // namespace belfry

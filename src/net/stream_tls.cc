@@ -151,11 +151,7 @@ constexpr stream_ops tls_ops = {
 };
 
 SSL *open_any(stream *s, loop *on, int fd, stream_callback ready, tls_context *context) {
-    *s = {};
-    s->ops = &tls_ops;
-    s->on = on;
-    s->ready = ready;
-    s->fd = fd;
+    stream_open(s, &tls_ops, on, fd, ready);
     SSL *ssl = SSL_new(tls_native(context));
     if (ssl == nullptr || SSL_set_fd(ssl, fd) != 1) fatal("tls: out of memory");
     s->tls = ssl;

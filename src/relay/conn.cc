@@ -272,7 +272,7 @@ static void block(conn *c) {
 // Most pauses end before anything comes: the watch goes only when something does, which saves two epoll_ctl a pause.
 static void watch_again(conn *c) {
     unsigned what = c->blocked ? stream_writable : 0;
-    bool still = c->paused && !c->eof_seen && (c->stream.watched & stream_readable);
+    bool still = c->paused && !c->eof_seen && (stream_watched(&c->stream) & stream_readable);
     if (!c->paused || still) what |= stream_readable;
     stream_watch(&c->stream, what);
 }
@@ -380,7 +380,7 @@ void conn_resume(conn *c) {
     c->paused = false;
     c->heard_ms = c->spoke_ms = c->on->loop->clock.monotonic_ms; // what came meanwhile was not read, by our fault
     c->ping_waiting = false;
-    bool nothing_came = !c->rest.size && (c->stream.watched & stream_readable) && !stream_pending(&c->stream);
+    bool nothing_came = !c->rest.size && (stream_watched(&c->stream) & stream_readable) && !stream_pending(&c->stream);
     if (nothing_came && !c->phase->again) return;
     c->resumed = true;
     conn_read_again(c);

@@ -126,7 +126,7 @@ struct alignas(64) conn {
 };
 
 static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
-static_assert(sizeof(conn) == 576); // nine cache lines: doc/memory-budget.md
+static_assert(sizeof(conn) == 512); // eight cache lines: doc/memory-budget.md
 
 inline conn_id conn_id_of(const conn *c) {
     return {c->on->index, c->slot, c->tag};

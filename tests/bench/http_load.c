@@ -218,6 +218,20 @@ static void turn(void) {
         read_peer(events[i].data.ptr);
 }
 
+static void measure(long exchanges) {
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    done = 0;
+    left = exchanges - count;
+    for (long i = 0; i < count; i++)
+        begin(&peers[i]);
+    while (done < exchanges)
+        turn();
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    printf("%ld %.6f\n", done, (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
+    fflush(stdout);
+}
+
 int main(int argc, char **argv) {
     if (argc != 6) {
         fputs("usage: http_load PORT get|tunnel|call CONNECTIONS EXCHANGES SIZE\n", stderr);
@@ -241,17 +255,7 @@ int main(int argc, char **argv) {
     puts("ready");
     fflush(stdout);
     char line[16];
-    if (!fgets(line, sizeof line, stdin)) return 1;
-    struct timespec from, to;
-    clock_gettime(CLOCK_MONOTONIC, &from);
-    left = exchanges - count;
-    for (long i = 0; i < count; i++)
-        begin(&peers[i]);
-    while (done < exchanges)
-        turn();
-    clock_gettime(CLOCK_MONOTONIC, &to);
-    printf("%ld %.6f\n", done, (double)(to.tv_sec - from.tv_sec) + (double)(to.tv_nsec - from.tv_nsec) / 1e9);
-    fflush(stdout);
-    if (!fgets(line, sizeof line, stdin)) return 0; // the connections stay until the bench has looked
+    while (fgets(line, sizeof line, stdin)) // the connections stay until the bench has looked
+        measure(exchanges);
     return 0;
 }

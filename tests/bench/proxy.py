@@ -3,7 +3,9 @@
 costs Belfry: `./dev bench proxy`.
 
 The same backend (http_backend.c) behind both, the same load (http_load.c), one worker each. The proxy alone is on the first
-CPU, backend, load and this program on the second. Rounds alternate between the two; the table shows medians. Every answer is
+CPU, backend, load and this program on the second. In a round both are running, and a slice of the exchanges goes through one,
+then one through the other, and so on: what disturbs the machine for longer than a slice disturbs both. A round's figure is the
+median of its slices, the table's the median of the rounds, and its ratio the median of the rounds' ratios. Every answer is
 compared byte by byte with what was asked. Look at the ratios and at the spread, not at the absolute figures.
 """
 
@@ -97,6 +99,7 @@ def arguments():
     parser.add_argument("--connections", type=int, nargs="+", default=[1, 64], help="at once, each with one exchange under way")
     parser.add_argument("--exchanges", type=int, default=100000, help="in a round")
     parser.add_argument("--size", type=int, default=100, help="bytes of a tunnelled frame's payload")
+    parser.add_argument("--slices", type=int, default=40, help="that the exchanges of a round are cut into")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--realtime", action="store_true", help="real-time priority, on a machine that is busy (root)")
     parser.add_argument("--max-ratio", type=float, help="exit with 1 where a ratio is above")
@@ -130,6 +133,7 @@ def running(words, port):
 class Bench:
     def __init__(self, options, directory):
         self.options, self.directory = options, directory
+        self.slice = max(options.exchanges // options.slices, *options.connections)
         self.backend = compile_c("bench/http_backend", TESTS / "bench" / "http_backend.c")
         self.load = compile_c("bench/http_load", TESTS / "bench" / "http_load.c")
 
@@ -143,13 +147,13 @@ class Bench:
 
     @contextlib.contextmanager
     def loaded(self, server, kind, connections):
-        """Both running and every connection warm: the proxy's pid, and a function that makes all the exchanges and returns the
-        seconds that they took."""
+        """Both running and every connection warm: the proxy's pid, and a function that makes a slice of exchanges and returns
+        the seconds that they took."""
         options, port, backend = self.options, free_port(), free_port()
         with contextlib.ExitStack() as stack:
             stack.enter_context(running([*pinned(1, options.realtime), self.backend, backend], backend))
             pid = stack.enter_context(running([*pinned(0, options.realtime), *self.command(server, port, backend)], port))
-            words = [*pinned(1, options.realtime), self.load, port, kind, connections, options.exchanges, options.size]
+            words = [*pinned(1, options.realtime), self.load, port, kind, connections, self.slice, options.size]
             load = stack.enter_context(
                 subprocess.Popen([str(word) for word in words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
@@ -159,20 +163,27 @@ class Bench:
                 load.stdin.write("go\n")
                 load.stdin.flush()
                 line = load.stdout.readline().split()
-                assert line and int(line[0]) == options.exchanges, f"the load of {server} failed"
+                assert line and int(line[0]) == self.slice, f"the load of {server} failed"
                 return float(line[1])
 
             assert load.stdout.readline() == "ready\n", f"{server} does not serve {kind}"
             yield pid, run
 
-    def round(self, server, kind, connections):
-        """Microseconds: of CPU time for each of what is counted, and of time for each exchange."""
-        with self.loaded(server, kind, connections) as (pid, run):
-            before = cpu_seconds(pid)
-            seconds = run()
-            spent = cpu_seconds(pid) - before
-        exchanges = self.options.exchanges
-        return spent * 1e6 / (exchanges * UNITS[kind]), seconds * 1e6 / exchanges
+    def round(self, kind, connections):
+        """{server: microseconds of CPU time for each of what is counted, and of time for each exchange}."""
+        with contextlib.ExitStack() as stack:
+            servers = {server: stack.enter_context(self.loaded(server, kind, connections)) for server in SERVERS[kind]}
+            slices = {server: [] for server in servers}
+            for _ in range(self.options.slices):
+                for server, (pid, run) in servers.items():
+                    before = cpu_seconds(pid)
+                    seconds = run()
+                    slices[server].append((cpu_seconds(pid) - before, seconds))
+        scale = 1e6 / self.slice
+        return {
+            server: (statistics.median(cpu for cpu, _ in each) * scale / UNITS[kind], statistics.median(t for _, t in each) * scale)
+            for server, each in slices.items()
+        }
 
     def syscalls(self, server, kind, connections):
         """{name: calls an exchange}, by strace."""
@@ -184,11 +195,12 @@ class Bench:
             tracer = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
             tracer.stderr.readline()  # "attached": one line is enough, the others follow at once
             time.sleep(0.5)
-            run()
+            for _ in range(self.options.slices):
+                run()
             tracer.send_signal(signal.SIGINT)
             tracer.communicate()
         counted = re.findall(r"^ *(\d+) (\w+)$", report.read_text(), re.M)
-        return {name: int(calls) / self.options.exchanges for calls, name in counted if name != "total"}
+        return {name: int(calls) / (self.slice * self.options.slices) for calls, name in counted if name != "total"}
 
 
 def show_syscalls(bench, options):
@@ -208,20 +220,18 @@ def show_costs(bench, options):
     print("kind             connections    nginx   belfry    ratio   rounds: nginx | belfry           us an exchange", flush=True)
     for kind in options.kinds:
         for connections in options.connections:
-            rounds = {server: [] for server in SERVERS[kind]}
-            for _ in range(options.rounds):
-                for server, results in rounds.items():
-                    results.append(bench.round(server, kind, connections))
-            cost = {server: [cpu for cpu, _ in results] for server, results in rounds.items()}
-            median = {server: statistics.median(values) for server, values in cost.items()}
-            wall = " | ".join(f"{statistics.median(took for _, took in results):.1f}" for results in rounds.values())
+            rounds = [bench.round(kind, connections) for _ in range(options.rounds)]
+            cost = {server: [each[server][0] for each in rounds] for server in SERVERS[kind]}
+            wall = " | ".join(f"{statistics.median(each[server][1] for each in rounds):.1f}" for server in cost)
             spread = " | ".join(" ".join(f"{value:.2f}" for value in values) for values in cost.values())
-            against = ratio = ""
-            if "nginx" in median:
-                largest = max(largest, median["belfry"] / median["nginx"])
-                against, ratio = f"{median['nginx']:.2f}", f"{median['belfry'] / median['nginx']:.2f}"
+            median = {server: f"{statistics.median(values):.2f}" for server, values in cost.items()}
+            ratio = ""
+            if "nginx" in cost:
+                middle = statistics.median(ours / theirs for ours, theirs in zip(cost["belfry"], cost["nginx"]))
+                largest, ratio = max(largest, middle), f"{middle:.3f}"
             print(
-                f"{NAMES[kind]:15}  {connections:11}  {against:>7}  {median['belfry']:7.2f}  {ratio:>7}   {spread}   {wall}",
+                f"{NAMES[kind]:15}  {connections:11}  {median.get('nginx', ''):>7}  {median['belfry']:>7}  {ratio:>7}   {spread}"
+                f"   {wall}",
                 flush=True,
             )
     return largest

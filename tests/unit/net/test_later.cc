@@ -1,5 +1,5 @@
 // Work put off: run by the loop and never by the call that posts it, once, again when posted from within, not after a
-// cancel; and the loop does not sleep while it is due.
+// cancel; after a while, in order; and the loop does not sleep while it is due.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +11,7 @@ extern "C" {
 #include "base/list.h"
 #include "net/later.h"
 
+#include <string.h>
 #include <unistd.h>
 
 using namespace belfry;
@@ -73,6 +74,74 @@ void test_cancelled(void **) {
     assert_int_equal(work.runs, 1);
 }
 
+uint64_t now_ms() {
+    return clock_monotonic_ns() / 1000000;
+}
+
+void test_after_a_while(void **) {
+    const uint64_t from = now_ms();
+    later_post_in(&work.later, 30);
+    loop_turn(on, false);
+    assert_int_equal(work.runs, 0);
+    assert_true(later_posted(&work.later));
+    while (!work.runs)
+        loop_turn(on, true); // sleeps until then and no longer: alarm()
+    assert_true(now_ms() - from >= 30);
+    assert_false(later_posted(&work.later));
+    later_post_in(&work.later, 3600000);
+    later_post_in(&work.later, 0); // the last word counts
+    loop_turn(on, true);
+    while (work.runs < 2)
+        loop_turn(on, true);
+    later_post_in(&work.later, 3600000);
+    later_post(&work.later);
+    loop_turn(on, true);
+    assert_int_equal(work.runs, 3);
+}
+
+char order[8];
+
+struct letter {
+    struct later later;
+    char name;
+};
+
+void note(later *l) {
+    order[strlen(order)] = BELFRY_CONTAINER_OF(l, letter, later)->name;
+}
+
+void test_in_the_order_of_their_time(void **) {
+    struct letter letters[4] = {};
+    const struct {
+        char name;
+        uint64_t ms;
+    } posted[] = {{'c', 20}, {'a', 1}, {'d', 20}, {'b', 10}};
+    for (size_t i = 0; i < 4; i++) {
+        letters[i].name = posted[i].name;
+        later_init(&letters[i].later, on, note);
+        later_post_in(&letters[i].later, posted[i].ms);
+    }
+    memset(order, 0, sizeof order);
+    while (strlen(order) < 4)
+        loop_turn(on, true);
+    assert_string_equal(order, "abcd");
+}
+
+void other_is_cancelled(later *l) {
+    later_cancel(&work.later);
+    later_cancel(l);
+}
+
+void test_cancelled_by_one_that_is_due_with_it(void **) {
+    struct later first;
+    later_init(&first, on, other_is_cancelled);
+    later_post(&first);
+    later_post(&work.later);
+    loop_turn(on, false);
+    loop_turn(on, false);
+    assert_int_equal(work.runs, 0);
+}
+
 } // namespace
 
 int main() {
@@ -80,6 +149,9 @@ int main() {
         cmocka_unit_test_setup_teardown(test_runs_once_from_the_loop, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_again_from_within, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_cancelled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_after_a_while, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_in_the_order_of_their_time, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_cancelled_by_one_that_is_due_with_it, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -262,8 +262,13 @@ void holding_outlasts_a_back_off(void **state) {
     assert_int_equal(b->server_count, 1);
 }
 
-void note_timeout(evutil_socket_t, short, void *context) {
-    *static_cast<bool *>(context) = true;
+struct timeout {
+    struct later later;
+    bool over;
+};
+
+void note_timeout(later *l) {
+    BELFRY_CONTAINER_OF(l, timeout, later)->over = true;
 }
 
 #define CHILD_CHECK(condition)                                                                                         \
@@ -284,17 +289,15 @@ int run_out_of_descriptors(bench *b) {
     CHILD_CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 
     // Half a second out of descriptors: tried at 0, 100, 300 ms, and the loop sleeps in between.
-    bool over = false;
-    struct event *timeout = event_new(b->on->base, -1, 0, note_timeout, &over);
-    struct timeval wait = {.tv_sec = 0, .tv_usec = 500000};
-    event_add(timeout, &wait);
+    timeout end = {};
+    later_init(&end.later, b->on, note_timeout);
+    later_post_in(&end.later, 500);
     int turns = 0;
     // A late turn may carry out both this time-out and the end of a back-off: then one more turn tries, and pauses.
-    while (!over || !b->listener.paused) {
+    while (!end.over || !b->listener.paused) {
         loop_turn(b->on, true);
         turns++;
     }
-    event_free(timeout);
     CHILD_CHECK(b->server_count == 0);
     CHILD_CHECK(b->listener.exhausted >= 2 && b->listener.exhausted <= 4);
     CHILD_CHECK(accept_calls == static_cast<int>(b->listener.exhausted));

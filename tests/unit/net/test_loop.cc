@@ -1,4 +1,4 @@
-// The loop: waking it from elsewhere, its turns, its clock and its buffers.
+// The loop: waking it from elsewhere, its turns, libevent as its guest, its clock and its buffers.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -9,9 +9,10 @@ extern "C" {
 }
 
 #include "base/frame.h"
-#include "net/loop.h"
+#include "net/later.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
@@ -153,6 +154,48 @@ void the_buffers_are_as_large_as_promised(void **state) {
     assert_int_equal(l->writes, 0);
 }
 
+// What libevent's side of a turn has told.
+struct guest {
+    int rings, runs;
+    later post;
+};
+
+void guest_rang(evutil_socket_t, short, void *context) {
+    static_cast<guest *>(context)->rings++;
+}
+
+void guest_ran(later *l) {
+    BELFRY_CONTAINER_OF(l, guest, post)->runs++;
+}
+
+void libevent_is_served_while_it_has_something(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    guest g = {};
+    later_init(&g.post, l, guest_ran);
+    event *timer = evtimer_new(loop_library(l), guest_rang, &g);
+    assert_ptr_equal(loop_library(l), loop_library(l));
+    const struct timeval soon = {0, 30000};
+    event_add(timer, &soon);
+    loop_wake(l);
+    loop_turn(l, true); // the bell, through libevent
+    uint64_t count;
+    assert_int_equal(read(l->wake_fd, &count, sizeof count), -1);
+    assert_int_equal(g.rings, 0);
+    later_post_in(&g.post, 1);
+    while (!g.runs)
+        loop_turn(l, true); // ours is due first
+    assert_int_equal(g.rings, 0);
+    while (!g.rings)
+        loop_turn(l, true);
+    event_active(timer, EV_TIMEOUT, 1); // without waiting for anything
+    loop_turn(l, true);
+    assert_int_equal(g.rings, 2);
+    event_free(timer);
+    later_post_in(&g.post, 1); // and without libevent again
+    while (g.runs < 2)
+        loop_turn(l, true);
+}
+
 } // namespace
 
 int main() {
@@ -164,6 +207,7 @@ int main() {
         cmocka_unit_test_setup_teardown(the_longest_lag_is_forgotten_after_a_while, setup, teardown),
         cmocka_unit_test_setup_teardown(another_thread_wakes_a_blocked_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_handler_wakes_it_and_errno_stays, setup, teardown),
+        cmocka_unit_test_setup_teardown(libevent_is_served_while_it_has_something, setup, teardown),
         cmocka_unit_test_setup_teardown(the_buffers_are_as_large_as_promised, setup, teardown),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

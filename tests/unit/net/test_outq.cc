@@ -310,7 +310,7 @@ void a_queue_is_emptied_without_a_stream(void **state) {
     assert_int_equal(stream_read(&none, b->to.wire, 1, &written), stream_result::again);
     assert_int_equal(written, 0);
     stream_watch(&none, stream_readable); // nothing to watch
-    assert_int_equal(none.watched, 0);
+    assert_int_equal(stream_watched(&none), 0);
     assert_int_equal(b->queue.count, 40);
     for (int i = 0; i < 40; i++) {
         frame *f = outq_take(&b->queue, &b->chunks);
