@@ -1,6 +1,7 @@
 // Sections to structs, with every mistake found in one go. Main thread.
 #include "main/config.h"
 
+#include "base/clock.h"
 #include "main/config_check.h"
 #include "main/config_reader.h"
 #include "relay/chain.h"
@@ -299,6 +300,7 @@ const config_place *config_place_of(const config *c, const std::string &section,
 bool config_load(const char *file, config *out, const config *in_force) {
     loading l = {out, {}, {}, {}, {}, {}, in_force};
     out->places[""] = {file, 0};
+    out->tickets = in_force ? ticket_keys_ref(in_force->tickets) : ticket_keys_new(clock_monotonic_ns() / 1000000);
     if (in_force)
         modules_share(&in_force->modules, &out->modules);
     else
@@ -338,6 +340,8 @@ void config_free(config *c) {
     for (upstream_settings &u : c->relay.upstreams)
         if (u.tls) tls_unref(u.tls);
     c->relay.upstreams.clear();
+    ticket_keys_unref(c->tickets);
+    c->tickets = nullptr;
 }
 
 } // namespace belfry

@@ -6,6 +6,7 @@
 
 #include "base/options.h"
 #include "main/modules.h"
+#include "net/ticket_keys.h"
 #include "relay/broker.h"
 #include "relay/settings.h"
 
@@ -25,9 +26,11 @@ struct core_options {
     int32_t log_format;
     std::string access_log; // off, stderr, syslog or a path
     std::string pid_file;
-    std::string user;                   // to go over to, where the process is root's
+    std::string user; // to go over to, where the process is root's
+    bool core_files;
     int64_t drain_delay, drain_timeout; // ms
     rate drain_rate;
+    int64_t tls_ticket_rotate;            // ms; 0: no tickets
     std::vector<std::string> modules;     // names, in order
     std::vector<std::string> load_module; // paths
 };
@@ -80,6 +83,7 @@ struct config {
     // Values of the modules' options, at the section's place in `relay`.
     std::vector<option_values> upstream_values, route_values, room_values;
     struct broker_settings link; // made from `broker`
+    ticket_keys *tickets;        // counted: those of the process, whatever the file says
     uint32_t worker_count;       // made from core.workers
     config_places places;
     std::map<std::string, uint64_t> retired_ms; // config_reload's: since when sections are retired, monotonic clock

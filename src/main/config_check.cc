@@ -44,6 +44,8 @@ static void check_core(checking *c) {
     if (o->drain_rate.burst != o->drain_rate.amount)
         complain(c, "belfry", "drain_rate", "takes no burst: goodbyes are evenly spaced");
     if (!o->user.empty() && !privileges_user_exists(o->user, &e)) complain(c, "belfry", "user", e.text);
+    if (o->tls_ticket_rotate && o->tls_ticket_rotate < 1000)
+        complain(c, "belfry", "tls_ticket_rotate", "must be 0 or at least 1s");
     if (o->workers == "auto") {
         cpu_set_t set; // what this process may run on: taskset, cgroups' cpusets
         int cpus = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -71,7 +73,8 @@ static void check_tls(checking *c, const std::string &section, listener_settings
     for (size_t i = 0; i < l->certificate.size(); i++)
         pairs.push_back({l->certificate[i].c_str(), l->private_key[i].c_str()});
     error e;
-    l->context = tls_server_new(pairs.data(), pairs.size(), &e);
+    ticket_keys *tickets = c->out->core.tls_ticket_rotate ? c->out->tickets : nullptr;
+    l->context = tls_server_new(pairs.data(), pairs.size(), tickets, l->name, &e);
     if (!l->context) complain(c, section, "certificate", e.text);
 }
 

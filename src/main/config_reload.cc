@@ -155,19 +155,10 @@ static void retire_routes(const reloading *r) {
     }
 }
 
-// Clients come back with the tickets that they have, instead of all shaking hands anew.
-static void keep_tickets(const reloading *r) {
-    for (listener_settings &l : r->out->relay.listeners)
-        for (const listener_settings &old : r->in_force->relay.listeners)
-            if (l.name == old.name && !l.retired && l.context && old.context)
-                tls_server_keep_tickets(l.context, old.context);
-}
-
 bool config_reload(const char *file, const config *in_force, uint64_t monotonic_ms, config *out) {
     if (!config_load(file, out, in_force)) return false;
     reloading r = {in_force, out, monotonic_ms};
     keep_options(&r);
-    keep_tickets(&r);
     retire_listeners(&r);
     retire_upstreams(&r);
     retire_routes(&r);

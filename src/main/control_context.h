@@ -27,6 +27,7 @@ struct control_api {
     loop *on;                                     // borrowed
     struct stopping *stopping = nullptr;          // borrowed
     struct control_live *live = nullptr;          // owned
+    uint64_t sockets_refused = 0;                 // of those that the process was born with (kept_sockets.h)
 };
 
 } // namespace belfry

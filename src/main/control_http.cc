@@ -20,6 +20,7 @@ struct control_listener {
     int fd;           // owned
     control_http *of; // borrowed
     bool needs_token;
+    bool inherited;        // and not committed: its path is the process's before, or after
     std::string written;   // as the config has it
     std::string address;   // port 0 resolved
     std::string unix_path; // removed at the end
@@ -235,13 +236,13 @@ static void serve(control_conn *c) {
     control_unref(c);
 }
 
-static void on_ready(stream *s, unsigned ready) {
-    control_conn *c = BELFRY_CONTAINER_OF(s, control_conn, stream);
+static void on_ready(watch *w, unsigned ready) {
+    control_conn *c = BELFRY_CONTAINER_OF(w, control_conn, stream.watch);
     control_ref(c);
     if (ready & stream_writable) flush(c);
     if (c->of && (ready & stream_readable)) {
         size_t got = 0;
-        stream_result result = stream_read(s, c->of->on->receive, loop_receive_size, &got);
+        stream_result result = stream_read(&c->stream, c->of->on->receive, loop_receive_size, &got);
         if (c->ending) got = 0; // thrown away
         if (!c->upgraded && !c->in.size && got) deadline(c, request_ms);
         buffer_append(&c->in, view(c->of->on->receive, got));
@@ -308,9 +309,11 @@ static control_listener *open_listener(control_http *h, const std::string &text,
     address a;
     if (!address_parse(text, &a, e)) return nullptr;
     int fd = take_inherited(h, text);
-    if (fd < 0) fd = address_listen(&a, false, e);
+    const bool inherited = fd >= 0;
+    if (!inherited) fd = address_listen(&a, false, e);
     if (fd < 0) return nullptr;
     auto *l = new control_listener{};
+    l->inherited = inherited;
     l->fd = fd;
     l->of = h;
     l->needs_token = a.storage.ss_family != AF_UNIX;
@@ -325,7 +328,7 @@ static control_listener *open_listener(control_http *h, const std::string &text,
 static void close_listener(control_listener *l) {
     listener_stop(&l->accepting);
     close(l->fd);
-    if (!l->unix_path.empty()) unlink(l->unix_path.c_str());
+    if (!l->unix_path.empty() && !l->inherited) unlink(l->unix_path.c_str());
     delete l;
 }
 
@@ -361,6 +364,7 @@ void control_http_commit(control_change *change, const std::string &token) {
     h->addresses.clear();
     for (control_listener *l : change->listeners) {
         if (!has_listener(h->listeners, l)) listener_start(&l->accepting, h->on, l->fd, on_accept, l);
+        l->inherited = false;
         h->addresses.push_back(l->address);
     }
     h->listeners = std::move(change->listeners);

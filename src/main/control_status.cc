@@ -47,6 +47,13 @@ static void write_listeners(const control_api *a, buffer *out) {
     buffer_append(out, "]");
 }
 
+static void write_tickets(const control_api *a, buffer *out) {
+    const ticket_counters n = ticket_keys_count(a->settings->tickets);
+    buffer_printf(
+        out, ",\"tls_tickets\":{\"rotations\":%llu,\"sealed\":%llu,\"newest\":%llu,\"older\":%llu,\"unknown\":%llu}",
+        big(n.rotations), big(n.sealed), big(n.newest), big(n.older), big(n.unknown));
+}
+
 static void write_counters(const counters *n, buffer *out) {
     buffer_printf(out,
                   ",\"accepted\":%llu,\"handshakes\":%llu,\"messages_in\":%llu,\"bytes_in\":%llu,\"deliveries\":%llu,"
@@ -267,13 +274,14 @@ void control_status_write(const control_api *a, const query *q, buffer *out) {
         PACKAGE_VERSION, getpid(), static_cast<int>(node_id().size()), node_id().data(),
         big((now.wall_ms - a->started_ms) / 1000), a->node->worker_count, node_ready(a->node) ? "true" : "false",
         a->node->unready ? "true" : "false");
-    buffer_printf(out, ",\"master\":%d,\"processes\":%u,\"crashes\":%llu", a->born->master, a->born->generation,
-                  big(a->born->crashes));
+    buffer_printf(out, ",\"master\":%d,\"processes\":%u,\"crashes\":%llu,\"sockets_refused\":%llu", a->born->master,
+                  a->born->generation, big(a->born->crashes), big(a->sockets_refused));
     write_config(a, out);
     write_limits(a->limits, a->settings, out);
     write_listeners(a, out);
     buffer_printf(out, ",\"connections\":%llu,\"rooms\":%zu,\"memberships\":%llu,\"tls_handshakes\":%llu",
                   big(sum.connections), a->node->rooms.count, big(sum.memberships), big(sum.tls_handshakes));
+    write_tickets(a, out);
     write_counters(&sum.count, out);
     write_drain(a, &sum.count.drain, out);
     write_handover(a->node, out);

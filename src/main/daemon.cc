@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "main/control_http.h"
 #include "main/handover_link.h"
+#include "main/kept_sockets.h"
 #include "main/privileges.h"
 
 #include <errno.h>
@@ -18,7 +19,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 namespace belfry {
@@ -146,13 +146,13 @@ static void sockets_given(daemon *d, uint32_t worker) {
         if (s.worker == worker) s.given = true;
 }
 
-static bool open_control(daemon *d, error *e) {
+static bool open_control(daemon *d, const std::vector<kept_address> *kept, error *e) {
     d->http = control_http_new(d->loop, &d->timers, {}, d->settings->control.token,
                                static_cast<size_t>(d->settings->broker.max_message) * 2 + 65536, control_api_handle,
                                &d->api, e);
     d->api.http = d->http;
     if (!d->http) return false;
-    for (const kept_address &k : d->born->kept)
+    for (const kept_address &k : *kept)
         for (int fd : k.fds)
             if (k.control) control_http_inherit(d->http, k.written, fd);
     size_t which;
@@ -161,8 +161,11 @@ static bool open_control(daemon *d, error *e) {
     return change != nullptr;
 }
 
+// With the master's rights yet: what the process before can't be believed about is opened anew with the same rights.
 static bool open_all(daemon *d, sockets *inherited, error *e) {
-    *inherited = sockets_inherit(&d->born->kept, d->node.worker_count);
+    std::vector<kept_address> kept = kept_sockets_true(&d->born->kept, &d->api.sockets_refused);
+    if (d->api.sockets_refused) master_link_kept(d, &kept);
+    *inherited = sockets_inherit(&kept, d->node.worker_count);
     sockets_fault fault;
     bool fine = sockets_open(inherited, &d->settings->relay, d->node.worker_count, &d->listening, &fault, e);
     if (!fine) {
@@ -171,7 +174,7 @@ static bool open_all(daemon *d, sockets *inherited, error *e) {
         inherited->open.clear();
     }
     d->listeners = sockets_bound(&d->listening, &d->settings->relay);
-    return fine && open_control(d, e);
+    return fine && open_control(d, &kept, e);
 }
 
 // The master's PID is the service's. A file that says so already, of the process before, is left as it is, for there
@@ -205,9 +208,7 @@ static bool drop_privileges(const daemon *d, error *e) {
         if (address.starts_with("unix:")) paths.push_back(address.substr(5));
     for (const std::string &log : {core->log, core->access_log})
         if (log.find('/') != std::string::npos) paths.push_back(log);
-    if (!privileges_drop(core->user, paths, e)) return false;
-    prctl(PR_SET_DUMPABLE, 1); // cores are written all the same
-    return true;
+    return privileges_drop(core->user, paths, e);
 }
 
 // ---------------------------------------------------------------- life
@@ -218,6 +219,7 @@ static bool start(daemon *d, error *e) {
     if (!write_pid(d->settings->core.pid_file, d->born->master, e)) return false;
     master_link_pid_file(d, d->settings->core.pid_file);
     if (!drop_privileges(d, e)) return false;
+    if (d->settings->core.core_files) privileges_allow_cores();
     // Closes what is not listened on any more, and removes its path: not as root, for that path is what the worker
     // process before this one has told, which had met clients.
     sockets opened = d->listening;
@@ -244,11 +246,18 @@ static void serve(daemon *d) {
         heed_master(d);
         log_tend();
         wheel_advance(&d->timers, d->loop->clock.monotonic_ms);
+        ticket_keys_tend(d->settings->tickets, d->settings->core.tls_ticket_rotate, d->loop->clock.monotonic_ms);
         reload_turn(&d->reload);
         handover_turn(d);
         stopping_turn(&d->stopping);
         node_turn(&d->node);
     }
+}
+
+// Of a process that does not start: another one serves at these addresses, or will in a moment. Their paths stay.
+static void leave_addresses(daemon *d) {
+    d->listening.open.clear();
+    if (d->http) control_http_leave(d->http);
 }
 
 // Workers that never started have nothing to say and need not be waited for.
@@ -320,6 +329,7 @@ int daemon_run(const birth *born, const char *file, config *settings) {
         serve(&d);
     else
         log_error("can't start: %s", e.text);
+    if (!started && !born->first) leave_addresses(&d);
     destroy(&d);
     if (started) log_info("stopped");
     return started ? 0 : 1;

@@ -45,6 +45,22 @@ static void give_up(handover_link *l, const char *why) {
     packet_watch_stop(&l->writable);
 }
 
+// ---------------------------------------------------------------- ticket keys
+
+// Clients whose connections can't move come back over TLS, all of them within a minute: with the old process's keys
+// they resume their sessions. The keys go in a file of memory, not in the message, of which copies would stay.
+static int lend_tickets(const config *settings) {
+    return settings->core.tls_ticket_rotate ? ticket_keys_lend(settings->tickets) : -1;
+}
+
+static void borrow_tickets(daemon *d, int fd) {
+    const config *settings = d->settings;
+    int64_t rotate = settings->core.tls_ticket_rotate;
+    if (rotate && !ticket_keys_borrow(settings->tickets, fd, rotate, d->loop->clock.monotonic_ms))
+        log_warn("handover: the other process's ticket keys are of another form: TLS sessions begin anew");
+    close(fd);
+}
+
 // ---------------------------------------------------------------- out
 
 static void on_writable(void *context);
@@ -95,6 +111,7 @@ static bool send(void *context, const handover_message *m, int fd) {
         if (fd >= 0) close(fd);
         return false;
     }
+    if (l->old && m->type == handover_type::hello) fd = lend_tickets(l->of->settings);
     handover_write(m, &bytes);
     l->out_bytes += bytes.size;
     l->out.push_back({std::string(buffer_view(&bytes)), fd, 0});
@@ -114,6 +131,10 @@ static void take_message(handover_link *l) {
         return give_up(l, "it says what this version does not understand");
     }
     node *n = &l->of->node;
+    if (!l->old && m.type == handover_type::hello && fd >= 0) {
+        borrow_tickets(l->of, fd);
+        fd = -1;
+    }
     if (!l->old) return handover_in_message(n, &m, fd);
     if (fd >= 0) close(fd); // nobody sends any in this direction
     handover_out_message(n, &m);

@@ -48,6 +48,14 @@ void master_link_sockets(struct daemon *d) {
     tell(d, channel_kind::kept);
 }
 
+void master_link_kept(struct daemon *d, const std::vector<kept_address> *kept) {
+    tell(d, channel_kind::keep_none);
+    for (const kept_address &k : *kept)
+        if (!k.written.empty())
+            tell_address(d, k.control, k.listener, k.written, &k.fds); // else lent: the master's own
+    tell(d, channel_kind::kept);
+}
+
 void master_link_pid_file(struct daemon *d, const std::string &path) {
     tell(d, channel_kind::pid_file, {path});
 }

@@ -1,4 +1,4 @@
-// The master's loop: signals in, deadlines, the end. One thread, nothing of libevent's.
+// The master's loop: signals in, deadlines, the end. One thread, no loop of net/'s.
 #include "main/master_impl.h"
 
 #include "base/clock.h"

@@ -33,6 +33,10 @@ void master_link_pid_file(struct daemon *d, const std::string &path);
 // master keeps duplicates of exactly these. They must still be open, and what is not listened on any more not be among
 // them: until the master has closed its duplicate too, the kernel goes on listening.
 void master_link_sockets(struct daemon *d);
+// Before anything is opened, of what the process was born with: what is not in `kept` the master closes, too, since its
+// duplicates would hold the address. That may come after our own attempt to listen there; then the next process, which
+// is born without them, succeeds.
+void master_link_kept(struct daemon *d, const std::vector<kept_address> *kept);
 void master_link_ready(struct daemon *d);
 void master_link_reloading(struct daemon *d);
 void master_link_reloaded(struct daemon *d);

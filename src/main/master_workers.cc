@@ -98,7 +98,9 @@ static void take_address(worker_process *w, const channel_message *c, packet *p)
     for (const kept_address &a : w->coming)
         have += a.fds.size();
     bool control = c->fields[0] == "control";
-    if ((!control && c->fields[0] != "listener") || p->count == 0 || have > kept_descriptors_max) {
+    // Without an address it would be systemd's, and believed (kept_sockets.h).
+    if ((!control && c->fields[0] != "listener") || c->fields[2].empty() || p->count == 0 ||
+        have > kept_descriptors_max) {
         complain(w, "tells of sockets that can't be its own");
         return packet_close_descriptors(p);
     }
@@ -146,6 +148,8 @@ static void hear(master *m, worker_process *w, const channel_message *c, packet 
     case channel_kind::kept:
         close_kept(&w->kept);
         w->kept.swap(w->coming);
+        // It has its own duplicates of those that it goes on with. The others would hold their addresses.
+        if (w->role == worker_role::starting) close_kept(&m->orphans);
         return;
     case channel_kind::ready:
         return serve(m, w);

@@ -19,6 +19,17 @@ static void write_drain(const drain_counters *n, metrics_text *t) {
     metric_value(t, {{"step", "dropped"}}, n->dropped);
 }
 
+static void write_tickets(const ticket_counters &n, metrics_text *t) {
+    metric_counter(t, "belfry_tls_tickets_sealed_total", "Session tickets that clients were given.", n.sealed);
+    metric_begin(t, "belfry_tls_tickets_total", metric_type::counter,
+                 "Session tickets that clients came with, by the key that sealed them: newest, older; unknown: a key "
+                 "that is erased, or never was, so that a whole handshake follows.");
+    metric_value(t, {{"key", "newest"}}, n.newest);
+    metric_value(t, {{"key", "older"}}, n.older);
+    metric_value(t, {{"key", "unknown"}}, n.unknown);
+    metric_counter(t, "belfry_tls_ticket_rotations_total", "New keys for session tickets.", n.rotations);
+}
+
 static void write_handover(const node *n, metrics_text *t) {
     const handover_in_counters in = handover_in_count(n);
     const handover_out_counters out = handover_out_count(n);
@@ -45,6 +56,7 @@ void metrics_clients(const control_api *a, const control_sum *sum, metrics_text 
                  static_cast<uint64_t>(a->settings->relay.max_connections));
     metric_gauge(t, "belfry_tls_connections", "Connections with TLS.", sum->all.tls);
     metric_gauge(t, "belfry_tls_handshakes_pending", "TLS handshakes under way.", sum->all.tls_handshakes);
+    write_tickets(ticket_keys_count(a->settings->tickets), t);
     metric_counter(t, "belfry_accepted_total", "Connections that were accepted.", n->accepted);
     metric_counter(t, "belfry_accept_exhausted_total", "Times that accepting paused, for want of descriptors.",
                    sum->all.accept_exhausted);

@@ -1,4 +1,4 @@
-// setuid(2) and what belongs to it. Main thread.
+// setuid(2) and what belongs to it; core files. Main thread.
 #include "main/privileges.h"
 
 #include "base/log.h"
@@ -7,6 +7,8 @@
 #include <grp.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace belfry {
@@ -48,6 +50,15 @@ bool privileges_drop(const std::string &user, const std::vector<std::string> &pa
         return error_set(e, "can't go over to user \"%s\": %s", user.c_str(), strerror(errno)), false;
     if (a.user != 0 && setuid(0) == 0) return error_set(e, "root's rights can't be given up"), false;
     return true;
+}
+
+void privileges_allow_cores() {
+    struct rlimit size = {};
+    bool fine = getrlimit(RLIMIT_CORE, &size) == 0;
+    size.rlim_cur = size.rlim_max;
+    fine = fine && setrlimit(RLIMIT_CORE, &size) == 0 && prctl(PR_SET_DUMPABLE, 1) == 0;
+    if (!fine) log_warn("core_files: there will be none: %s", strerror(errno));
+    if (fine && !size.rlim_max) log_warn("core_files: there will be none, the hard limit is 0 (ulimit -Hc, LimitCORE)");
 }
 
 } // namespace belfry

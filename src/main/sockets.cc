@@ -69,14 +69,18 @@ static bool reserve(const sockets_opening *o, address *a, error *e) {
     return fine;
 }
 
-static int open_unix(const wanted_address *want, const address *a, error *e) {
-    for (const listening_socket &one : want->sockets) {
-        if (one.fd < 0) continue;
-        int fd = fcntl(one.fd, F_DUPFD_CLOEXEC, 0);
-        if (fd < 0) error_set(e, "unix socket: %s", strerror(errno));
-        return fd;
-    }
-    return address_listen(a, false, e);
+// A unix socket is one for all. So is one beside which no other can be opened: SO_REUSEPORT asks for the same user, and
+// those from a reload are `user`'s, while the next process is root's yet.
+static int open_one(const wanted_address *want, const address *a, error *e) {
+    int other = -1;
+    for (const listening_socket &one : want->sockets)
+        if (one.fd >= 0) other = one.fd;
+    bool shared = a->storage.ss_family == AF_UNIX;
+    int fd = shared && other >= 0 ? -1 : address_listen(a, !shared, e);
+    if (fd >= 0 || other < 0) return fd;
+    fd = fcntl(other, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) error_set(e, "listening socket: %s", strerror(errno));
+    return fd;
 }
 
 // What is still missing of it. Port 0 is the same port for all workers.
@@ -90,11 +94,10 @@ static bool open_missing(const sockets_opening *o, wanted_address *want, error *
         if (!address_parse(one.bound, &a, e)) return false;
     }
     if (fresh && !address_parse(written, &a, e)) return false;
-    bool shared = a.storage.ss_family == AF_UNIX;
-    if (fresh && !shared && !reserve(o, &a, e)) return false;
+    if (fresh && a.storage.ss_family != AF_UNIX && !reserve(o, &a, e)) return false;
     for (listening_socket &one : want->sockets) {
         if (one.fd >= 0) continue;
-        one.fd = shared ? open_unix(want, &a, e) : address_listen(&a, true, e);
+        one.fd = open_one(want, &a, e);
         if (one.fd < 0) return false;
         address bound;
         if (!address_of_socket(one.fd, &bound)) return error_set(e, "getsockname: %s", strerror(errno)), false;

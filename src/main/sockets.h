@@ -38,8 +38,8 @@ struct sockets_fault {
 
 struct kept_address; // birth.h
 
-// What the process was born with, as `now` for sockets_open: one socket that is shared by all becomes one a worker.
-// Those that can't be looked at are closed. Takes the descriptors; those of the control API are left alone.
+// What the process was born with (kept_sockets_true), as `now` for sockets_open: one that is shared by all becomes one
+// a worker. Those that can't be looked at are closed. Takes the descriptors; those of the control API are left alone.
 sockets sockets_inherit(const std::vector<kept_address> *kept, uint32_t workers);
 
 // Opens what the listeners name (retired ones name nothing), for so many workers, into `next`; what `now` has already

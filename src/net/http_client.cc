@@ -207,7 +207,7 @@ void read_some(http_link *l) {
 
 // ---------------------------------------------------------------- connecting
 
-void on_ready(stream *s, unsigned ready);
+void on_ready(watch *w, unsigned ready);
 
 void tell_connected(http_link *l) {
     l->state = idle;
@@ -244,8 +244,8 @@ void finish_connect(http_link *l) {
     shake_hands(l);
 }
 
-void on_ready(stream *s, unsigned ready) {
-    http_link *l = BELFRY_CONTAINER_OF(s, http_link, stream);
+void on_ready(watch *w, unsigned ready) {
+    http_link *l = BELFRY_CONTAINER_OF(w, http_link, stream.watch);
     if (l->state == connecting) return finish_connect(l);
     if (l->state == handshaking) return shake_hands(l);
     if ((ready & stream_writable) != 0) {

@@ -2,6 +2,8 @@
 // the loop's thread.
 #include "net/later.h"
 
+#include "base/clock.h"
+
 #include <limits.h>
 
 namespace belfry {
@@ -18,7 +20,12 @@ uint64_t now_ms() {
 
 } // namespace
 
-void later_init(later *l, loop *on, void (*run)(later *)) {
+void later_queue_init(later_queue *q) {
+    list_init(&q->due);
+    list_init(&q->delayed);
+}
+
+void later_init(later *l, later_queue *on, void (*run)(later *)) {
     list_init(&l->node);
     l->on = on;
     l->due_ms = 0;
@@ -44,16 +51,16 @@ void later_cancel(later *l) {
 }
 
 // Those that are posted meanwhile are the next turn's, which does not sleep: nobody can keep the loop in here.
-void later_run_due(loop *on) {
+void later_run_due(later_queue *q) {
     link now;
     list_init(&now);
-    list_splice(&now, &on->due);
-    if (!list_empty(&on->delayed))
-        for (const uint64_t ms = now_ms(); !list_empty(&on->delayed) && of(on->delayed.next)->due_ms <= ms;) {
-            link *node = on->delayed.next;
-            list_remove(node);
-            list_push_back(&now, node);
-        }
+    list_splice(&now, &q->due);
+    const uint64_t ms = list_empty(&q->delayed) ? 0 : now_ms();
+    while (!list_empty(&q->delayed) && of(q->delayed.next)->due_ms <= ms) {
+        link *node = q->delayed.next;
+        list_remove(node);
+        list_push_back(&now, node);
+    }
     while (!list_empty(&now)) {
         later *l = of(now.next);
         list_remove(&l->node);
@@ -61,10 +68,10 @@ void later_run_due(loop *on) {
     }
 }
 
-int later_wait_ms(const loop *on, int ms) {
-    if (!list_empty(&on->due)) return 0;
-    if (ms == 0 || list_empty(&on->delayed)) return ms;
-    const uint64_t now = now_ms(), due = of(on->delayed.next)->due_ms;
+int later_wait_ms(const later_queue *q, int ms) {
+    if (!list_empty(&q->due)) return 0;
+    if (ms == 0 || list_empty(&q->delayed)) return ms;
+    const uint64_t now = now_ms(), due = of(q->delayed.next)->due_ms;
     if (due <= now) return 0;
     const uint64_t left = due - now;
     if (ms >= 0 && left > static_cast<uint64_t>(ms)) return ms;

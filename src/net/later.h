@@ -4,19 +4,26 @@
 #pragma once
 
 #include "base/list.h"
-#include "net/loop.h"
+
+#include <stdint.h>
 
 namespace belfry {
 
+// One of each loop (loop.laters).
+struct later_queue {
+    link due;     // later objects, borrowed: to be run now
+    link delayed; // the same, in the order of their time
+};
+
 struct later {
-    link node;       // in one of the loop's lists, or a list of its own
-    loop *on;        // borrowed
+    link node;       // in one of the queue's lists, or a list of its own
+    later_queue *on; // borrowed
     uint64_t due_ms; // monotonic
     void (*run)(later *l);
 };
 
 // `run` is called by the loop, with nothing else of it on the stack; it may free its own object.
-void later_init(later *l, loop *on, void (*run)(later *l));
+void later_init(later *l, later_queue *on, void (*run)(later *l));
 // Runs it once, however often this is called before, at the end of this turn or in the next one; loop_turn does not
 // block meanwhile. May be called from `run`.
 void later_post(later *l);
@@ -29,9 +36,10 @@ inline bool later_posted(const later *l) {
 // It does not run any more until posted again. Safe where it was never posted.
 void later_cancel(later *l);
 
-// For loop_turn: runs what is due.
-void later_run_due(loop *on);
-// How long nothing of the loop's is due, at most `ms` (-1: for ever). 0: something is.
-int later_wait_ms(const loop *on, int ms);
+void later_queue_init(later_queue *q);
+// For loop_turn, once a turn behind the sockets: runs what is due.
+void later_run_due(later_queue *q);
+// How long nothing of the queue's is due, at most `ms` (-1: for ever). 0: something is.
+int later_wait_ms(const later_queue *q, int ms);
 
 } // namespace belfry

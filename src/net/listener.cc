@@ -109,7 +109,7 @@ void listener_start(listener *l, loop *on, int fd, listener_accept accept, void 
     l->accept = accept;
     l->context = context;
     l->readable.ready = listener_readable;
-    later_init(&l->retry, on, listener_retry);
+    later_init(&l->retry, &on->laters, listener_retry);
     start(l);
 }
 

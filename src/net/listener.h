@@ -2,7 +2,7 @@
 #pragma once
 
 #include "net/address.h"
-#include "net/later.h"
+#include "net/loop.h"
 
 namespace belfry {
 

@@ -6,7 +6,6 @@
 #include "base/error.h"
 #include "base/frame.h"
 #include "base/log.h"
-#include "net/later.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -116,8 +115,7 @@ void loop_ticked(watch *w, unsigned) {
 loop *loop_new() {
     loop *l = static_cast<loop *>(memory_get_zeroed(sizeof(loop)));
     poller_init(&l->poller);
-    list_init(&l->due);
-    list_init(&l->delayed);
+    later_queue_init(&l->laters);
     l->receive = static_cast<char *>(memory_get_zeroed(loop_headroom + loop_receive_size + frame_padding));
     l->gather = static_cast<char *>(memory_get(loop_gather_size));
     l->iov = static_cast<struct iovec *>(memory_get(size_t{loop_iov_max} * sizeof(struct iovec)));
@@ -175,12 +173,12 @@ event_base *loop_library(loop *l) {
 }
 
 void loop_turn(loop *l, bool block) {
-    const int ms = poller_busy(&l->poller) ? 0 : later_wait_ms(l, block ? -1 : 0);
+    const int ms = poller_busy(&l->poller) ? 0 : later_wait_ms(&l->laters, block ? -1 : 0);
     if (l->library != nullptr && library_has_work(l))
         turn_with_library(l, ms);
     else
         poller_run(&l->poller, ms);
-    later_run_due(l);
+    later_run_due(&l->laters);
     clock_refresh(&l->clock);
 }
 

@@ -6,7 +6,7 @@
 
 #include "base/clock.h"
 #include "base/histogram.h"
-#include "base/list.h"
+#include "net/later.h"
 #include "net/poller.h"
 
 #include <stddef.h>
@@ -26,9 +26,8 @@ inline constexpr size_t loop_gather_size = 16384;  // one TLS record's content
 inline constexpr int loop_iov_max = 1024;          // IOV_MAX on Linux
 
 struct loop {
-    struct poller poller;  // owned
-    link due;              // later objects, borrowed: to be run now
-    link delayed;          // the same, in the order of their time
+    struct poller poller; // owned
+    later_queue laters;
     struct clock clock;    // refreshed by loop_turn
     char *receive;         // owned: loop_headroom + loop_receive_size + frame_padding
     char *gather;          // owned: loop_gather_size

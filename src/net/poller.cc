@@ -39,7 +39,7 @@ unsigned ready_of(uint32_t events) {
     unsigned ready = 0;
     if (events & EPOLLIN) ready |= watch_readable;
     if (events & EPOLLOUT) ready |= watch_writable;
-    if (events & EPOLLRDHUP) ready |= watch_readable | watch_ended;
+    if (events & EPOLLRDHUP) ready |= watch_readable;
     return ready;
 }
 
@@ -54,9 +54,9 @@ void tell_batch(poller *p) {
         const struct epoll_event *e = &p->batch[p->batch_at++];
         auto *w = static_cast<watch *>(e->data.ptr);
         if (w == nullptr) continue;
-        unsigned ready = ready_of(e->events);
-        // What is not waited for any more, since a callback before this one changed that.
-        ready &= w->what & watch_readable ? w->what | watch_ended : w->what;
+        if (e->events & EPOLLRDHUP) w->ended = true;
+        // A callback before this one may have changed what it waits for.
+        const unsigned ready = ready_of(e->events) & w->what;
         if (ready) w->ready(w, ready);
     }
 }

@@ -13,8 +13,6 @@ struct epoll_event;
 namespace belfry {
 
 inline constexpr unsigned watch_readable = 1, watch_writable = 2;
-// The peer has ended its side; only told of with `edges` and watch_readable, and beside watch_readable.
-inline constexpr unsigned watch_ended = 4;
 
 struct watch;
 // `ready`: what is there, of what was asked for. May start, change and stop any watch of the loop, also free its own.
@@ -26,6 +24,7 @@ struct watch {
     uint32_t again; // 1 + its place in poller.again; 0: none
     uint8_t what;   // what it waits for; 0: it is not in the set
     bool edges;
+    bool ended; // the peer has ended its side, bytes before that may wait; only seen with `edges` and watch_readable
 };
 
 struct poller {

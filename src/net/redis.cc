@@ -91,7 +91,7 @@ void shake_hands(redis *r) {
     }
 }
 
-void on_stream(stream *s, unsigned ready);
+void on_stream(watch *w, unsigned ready);
 
 // The next address that takes a connection; each may use its share of the time left.
 void connect_next(redis *r, const char *why) {
@@ -126,8 +126,8 @@ void on_connected(redis *r) {
     shake_hands(r);
 }
 
-void on_stream(stream *s, unsigned ready) {
-    redis *r = BELFRY_CONTAINER_OF(s, redis, stream);
+void on_stream(watch *w, unsigned ready) {
+    redis *r = BELFRY_CONTAINER_OF(w, redis, stream.watch);
     enter(r);
     if (r->phase == redis_phase::connecting)
         on_connected(r);
@@ -321,8 +321,8 @@ redis *redis_new(loop *on, const redis_settings *settings, const char *name, con
     r->tls = tls;
     r->stream.fd = -1;
     r->backoff_ms = settings->backoff_min_ms > 0 ? settings->backoff_min_ms : 1;
-    later_init(&r->timer, on, on_timer);
-    later_init(&r->turn, on, on_turn);
+    later_init(&r->timer, &on->laters, on_timer);
+    later_init(&r->turn, &on->laters, on_turn);
     set_timer(r, 0);
     return r;
 }

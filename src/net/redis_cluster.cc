@@ -315,8 +315,8 @@ redis_cluster *redis_cluster_new(loop *on, const redis_settings *seed, const red
     c->context = context;
     c->waits.resize(cluster_slot_count);
     cluster_map_clear(&c->map);
-    later_init(&c->refresh, on, on_refresh);
-    later_init(&c->flush, on, cluster_on_flush);
+    later_init(&c->refresh, &on->laters, on_refresh);
+    later_init(&c->flush, &on->laters, cluster_on_flush);
     set_refresh(c, 0);
     return c;
 }

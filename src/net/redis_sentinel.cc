@@ -220,7 +220,7 @@ redis_sentinel *redis_sentinel_new(loop *on, const redis_sentinel_settings *sett
     s->changed = changed;
     s->context = context;
     s->next_watched = settings->sentinels.size() > 1 ? 1 : 0; // not the one that is asked first
-    later_init(&s->again, on, on_again);
+    later_init(&s->again, &on->laters, on_again);
     redis_settings watching = sentinel_settings(s);
     watching.ping_interval_ms = settings->sentinels[0].ping_interval_ms;
     s->watcher = link_to(s, &watching, "sentinel watcher", &events, where_watched);

@@ -346,7 +346,7 @@ redis_shards *redis_shards_new(loop *on, const redis_settings *settings, redis_c
     s->cluster = cluster;
     s->events = *events;
     s->context = context;
-    later_init(&s->retry, on, on_retry);
+    later_init(&s->retry, &on->laters, on_retry);
     return s;
 }
 

@@ -81,7 +81,7 @@ resolve *resolve_start(loop *on, const char *host, uint16_t port, resolve_done d
     r->on = on;
     r->done = done;
     r->context = context;
-    later_init(&r->later, on, resolve_later);
+    later_init(&r->later, &on->laters, resolve_later);
     char port_text[8];
     snprintf(port_text, sizeof port_text, "%u", port);
     if (take_numeric(r, host, port_text)) {

@@ -62,7 +62,7 @@ stream_result plain_read(stream *s, char *into, size_t size, size_t *got) {
     if (n > 0) {
         *got = static_cast<size_t>(n);
         // A short read has emptied the socket (epoll(7)); only an end that came with the bytes is left.
-        s->more = s->edges && (*got == size || s->ended);
+        s->more = s->edges && (*got == size || s->watch.ended);
         return stream_result::ok;
     }
     s->more = false;
@@ -107,22 +107,14 @@ constexpr stream_ops plain_ops = {
     .close = plain_close,
 };
 
-// The callee may close and free the stream, so nothing is touched after the call.
-void stream_event(watch *w, unsigned ready) {
-    stream *s = BELFRY_CONTAINER_OF(w, stream, watch);
-    if (ready & watch_ended) s->ended = true;
-    s->ready(s, ready & (stream_readable | stream_writable));
-}
-
 } // namespace
 
 void stream_open(stream *s, const stream_ops *ops, loop *on, int fd, stream_callback ready) {
     *s = {};
     s->ops = ops;
     s->on = on;
-    s->ready = ready;
     s->fd = fd;
-    s->watch.ready = stream_event;
+    s->watch.ready = ready;
 }
 
 void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {

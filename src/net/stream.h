@@ -38,8 +38,9 @@ struct stream_ops {
     void (*close)(stream *s);
 };
 
-// Called on the loop when what stream_watch asked for is there: bits stream_readable, stream_writable.
-using stream_callback = void (*)(stream *s, unsigned ready);
+// Called on the loop when what stream_watch asked for is there: bits stream_readable, stream_writable. The watch is the
+// stream's; BELFRY_CONTAINER_OF(w, owner, stream.watch) is who owns it.
+using stream_callback = watch_callback;
 
 struct stream {
     // What a write touches comes first: the owner puts it behind its own hot fields, on the same cache line.
@@ -49,10 +50,8 @@ struct stream {
     int fd;                // owned; -1 once closed
     uint8_t wants;         // after `again`: stream_readable or stream_writable
     bool edges : 1;        // stream_watch_edges
-    bool ended : 1;        // the peer's end was seen; the bytes before it may still wait
     bool more : 1;         // a read may bring more although no edge will say so
-    stream_callback ready;
-    struct watch watch; // one, re-aimed
+    struct watch watch;    // one, re-aimed
 };
 
 // What the loop looks out for now: stream_readable, stream_writable.

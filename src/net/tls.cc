@@ -8,7 +8,6 @@
 
 #include <atomic>
 #include <errno.h>
-#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/tls1.h>
@@ -105,16 +104,20 @@ bool set_profile(SSL_CTX *native) {
            SSL_CTX_set1_groups_list(native, group_list) == 1;
 }
 
-SSL_CTX *make_server(error *e) {
+// Stateless tickets alone resume sessions. One a handshake: a WebSocket client keeps one connection, and each ticket
+// costs the handshake 250 bytes. That TLS 1.3 resumes with a new key exchange only (psk_dhe_ke) is OpenSSL's default.
+SSL_CTX *make_server(ticket_keys *tickets, error *e) {
     SSL_CTX *native = SSL_CTX_new(TLS_server_method());
     if (native == nullptr || !set_profile(native) || SSL_CTX_set_dh_auto(native, 1) != 1 ||
-        SSL_CTX_set_num_tickets(native, 1) != 1) {
+        SSL_CTX_set_num_tickets(native, tickets != nullptr ? 1 : 0) != 1) {
         tls_fail(e, "TLS can't be set up");
         SSL_CTX_free(native);
         return nullptr;
     }
-    // Stateless tickets alone resume sessions. One a handshake: a WebSocket client keeps one connection, and each
-    // ticket costs the handshake 250 bytes.
+    if (tickets != nullptr)
+        ticket_keys_serve(tickets, native);
+    else
+        SSL_CTX_set_options(native, SSL_OP_NO_TICKET); // TLS 1.2's; with it alone, 1.3 would hand out names of sessions
     SSL_CTX_set_alpn_select_cb(native, choose_alpn, nullptr);
     SSL_CTX_set_client_hello_cb(native, choose_certificate, nullptr);
     return native;
@@ -122,21 +125,11 @@ SSL_CTX *make_server(error *e) {
 
 } // namespace
 
-tls_context *tls_server_new(const tls_certificate *pairs, size_t count, error *e) {
+tls_context *tls_server_new(const tls_certificate *pairs, size_t count, ticket_keys *tickets, view scope, error *e) {
     ERR_clear_error();
-    SSL_CTX *native = tls_pairs_load(pairs, count, make_server, e);
+    const tls_pairs_kind kind = {make_server, tickets, scope};
+    SSL_CTX *native = tls_pairs_load(pairs, count, &kind, e);
     return native == nullptr ? nullptr : context_new(native);
-}
-
-// The default SSL_CTX's keys seal the tickets of all names; that the certificates are the same ones is seen to by the
-// session id context, a digest of them (tls_pairs.cc).
-void tls_server_keep_tickets(tls_context *next, tls_context *old) {
-    unsigned char keys[128];
-    const long size = SSL_CTX_get_tlsext_ticket_keys(old->native, nullptr, 0); // 80 in OpenSSL 3
-    if (size <= 0 || static_cast<size_t>(size) > sizeof keys) return;
-    if (SSL_CTX_get_tlsext_ticket_keys(old->native, keys, size) == 1)
-        SSL_CTX_set_tlsext_ticket_keys(next->native, keys, size);
-    OPENSSL_cleanse(keys, sizeof keys);
 }
 
 tls_context *tls_client_new(const char *ca_file, bool verify, error *e) {

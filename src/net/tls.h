@@ -1,12 +1,13 @@
 // TLS contexts by OpenSSL 3: Mozilla's "intermediate" profile (version 5.7: TLS 1.2 and 1.3, ECDHE and DHE with AEAD
-// only, the client's preference), several certificate pairs chosen by SNI, ALPN http/1.1, stateless session tickets, no
-// renegotiation, no compression.
+// only, the client's preference), several certificate pairs chosen by SNI, ALPN http/1.1, stateless session tickets
+// (their keys: ticket_keys.h), no renegotiation, no compression.
 //
 // A context is immutable once made and counted; streams of any thread may use it. Making one: main thread.
 #pragma once
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "net/ticket_keys.h"
 
 #include <stddef.h>
 
@@ -25,12 +26,13 @@ struct tls_certificate {
 // subjectAltName (exact, or one left-most wildcard label; the common name only where there is no DNS name), names with
 // a NUL are refused. A pair whose key does not match, an expired or unreadable file: null with a reason that names the
 // file. Two pairs of different key types for one name: both are offered.
-[[nodiscard]] tls_context *tls_server_new(const tls_certificate *pairs, size_t count, error *e);
-
-// A reload: who has a ticket of `old` can resume its session with `next`, where the certificate for the name is the
-// same one; where it is another, the ticket is passed over and a whole handshake shows it. Before `next` is used; main
-// thread.
-void tls_server_keep_tickets(tls_context *next, tls_context *old);
+//
+// `tickets` seals sessions and opens them (referenced; null: nobody gets a ticket, each handshake is a whole one). A
+// ticket resumes a session where `scope`, the listener's name, and the certificates for the name are those that it was
+// made under, so also after a reload that makes a new context of the same; elsewhere it is passed over and a whole
+// handshake shows the certificate.
+[[nodiscard]] tls_context *tls_server_new(const tls_certificate *pairs, size_t count, ticket_keys *tickets, view scope,
+                                          error *e);
 
 // For Belfry's own connections (Redis): verified against ca_file (null: the system's store), the host name checked, SNI
 // sent (not for addresses). `verify` false turns both checks off (a throw-away test set-up; the caller warns).

@@ -129,7 +129,7 @@ using pair_set = std::vector<size_t>;
 
 struct load {
     const std::vector<pair> *pairs; // borrowed
-    SSL_CTX *(*make)(error *e);
+    const tls_pairs_kind *kind;     // borrowed
     std::map<std::string, pair_set> by_name;
     std::map<pair_set, SSL_CTX *> made; // counted
 };
@@ -151,13 +151,17 @@ void group_by_name(load *l) {
     }
 }
 
-// Tickets of all names are sealed with the keys of the default SSL_CTX; the session id context, a digest of the leaves,
-// is what keeps a session of one set of certificates from being resumed under another.
+// Tickets of all names, and of all listeners, are sealed with the same keys; the session id context, a digest of the
+// scope and the leaves, is what keeps a session of one from being resumed under another. Whatever else a session stands
+// for one day (that a client has shown a certificate, say) has to go in here, too.
 bool set_session_context(SSL_CTX *native, const load *l, const pair_set &set) {
     unsigned char digest[EVP_MAX_MD_SIZE], leaf[EVP_MAX_MD_SIZE];
     unsigned size = 0;
+    const view scope = l->kind->scope;
     EVP_MD_CTX *md = EVP_MD_CTX_new();
-    bool good = md != nullptr && EVP_DigestInit_ex(md, EVP_sha256(), nullptr) == 1;
+    bool good = md != nullptr && EVP_DigestInit_ex(md, EVP_sha256(), nullptr) == 1 &&
+                EVP_Digest(scope.data(), scope.size(), leaf, &size, EVP_sha256(), nullptr) == 1 &&
+                EVP_DigestUpdate(md, leaf, size) == 1; // of one size, so that no scope can look like a leaf
     for (size_t i : set)
         good = good && X509_digest((*l->pairs)[i].leaf, EVP_sha256(), leaf, &size) == 1 &&
                EVP_DigestUpdate(md, leaf, size) == 1;
@@ -170,7 +174,7 @@ bool set_session_context(SSL_CTX *native, const load *l, const pair_set &set) {
 SSL_CTX *context_of(load *l, const pair_set &set, error *e) {
     const auto found = l->made.find(set);
     if (found != l->made.end()) return found->second;
-    SSL_CTX *native = l->make(e);
+    SSL_CTX *native = l->kind->make(l->kind->tickets, e);
     if (native == nullptr) return nullptr;
     for (size_t i : set) {
         const pair &p = (*l->pairs)[i];
@@ -220,7 +224,7 @@ SSL_CTX *build(load *l, error *e) {
 
 } // namespace
 
-SSL_CTX *tls_pairs_load(const tls_certificate *files, size_t count, SSL_CTX *(*make)(error *e), error *e) {
+SSL_CTX *tls_pairs_load(const tls_certificate *files, size_t count, const tls_pairs_kind *kind, error *e) {
     if (count == 0) {
         error_set(e, "TLS needs a certificate and a key");
         return nullptr;
@@ -230,7 +234,7 @@ SSL_CTX *tls_pairs_load(const tls_certificate *files, size_t count, SSL_CTX *(*m
         pairs[i].files = &files[i];
         if (!read_chain(&pairs[i], e) || !read_key(&pairs[i], e)) return nullptr;
     }
-    load l = {.pairs = &pairs, .make = make, .by_name = {}, .made = {}};
+    load l = {.pairs = &pairs, .kind = kind, .by_name = {}, .made = {}};
     group_by_name(&l);
     SSL_CTX *initial = build(&l, e);
     for (const auto &[set, native] : l.made)

@@ -12,10 +12,17 @@ struct ssl_ctx_st;
 
 namespace belfry {
 
-// The default SSL_CTX, and siblings behind its table of names, with every pair loaded; null with a reason. `make` gives
-// a server SSL_CTX with the profile set and no certificate yet.
-[[nodiscard]] struct ssl_ctx_st *tls_pairs_load(const tls_certificate *pairs, size_t count,
-                                                struct ssl_ctx_st *(*make)(error *e), error *e);
+// What all SSL_CTXs of a context have in common: tls_server_new's arguments, and who gives an SSL_CTX with the profile
+// set and no certificate yet.
+struct tls_pairs_kind {
+    struct ssl_ctx_st *(*make)(ticket_keys *tickets, error *e);
+    ticket_keys *tickets; // borrowed; or null
+    view scope;
+};
+
+// The default SSL_CTX, and siblings behind its table of names, with every pair loaded; null with a reason.
+[[nodiscard]] struct ssl_ctx_st *tls_pairs_load(const tls_certificate *pairs, size_t count, const tls_pairs_kind *kind,
+                                                error *e);
 // The SSL_CTX for a name (any case): exact, else by a wildcard for its left-most label; null: the default one.
 struct ssl_ctx_st *tls_names_find(const struct ssl_ctx_st *initial, view name);
 

@@ -30,7 +30,7 @@ struct handover_id {
 
 enum class handover_type : uint8_t {
     hello,      // both, first: version, number (workers), flag (rooms can be counted), text (node id); new one: id.tag,
-                // which its markers will name
+                // which its markers will name; old one: a descriptor beside it, of its ticket keys, or none
     rooms,      // old one: number (of the round), names; flag: the round's last ones
     subscribed, // new one: number (of the round): where rooms are not counted; else the marker says it
     describe,   // old one: id, text (a description), a descriptor beside it

@@ -17,6 +17,7 @@
 #include "relay/plain_request.h"
 #include "relay/poll.h"
 #include "relay/proxy.h"
+#include "relay/proxying.h"
 #include "relay/session.h"
 #include "relay/sse.h"
 #include "relay/websocket.h"
@@ -641,14 +642,21 @@ static char *head_bytes(conn *c, char *begin, char *end) {
     return end;
 }
 
+// Up to proxy_left_over of the last answer may still wait: its reader has as long as for the rest of it.
+static void end_behind_answer(conn *c) {
+    const bool unread = c->outq.count != 0;
+    conn_linger(c);
+    if (unread && !c->closed) conn_set_deadline(c, proxy_stall_ms);
+}
+
 static void head_eof(conn *c, const char *) {
     if (!c->served) c->on->count.refused[refuse_gone]++;
-    if (c->outq.count) return conn_linger(c); // it has not read all of the last answer yet
+    if (c->outq.count) return end_behind_answer(c);
     conn_abort(c);
 }
 
 static void head_deadline(conn *c) {
-    if (c->served) return conn_linger(c);
+    if (c->served) return end_behind_answer(c);
     refuse_status(c, 408, "no whole request within handshake_timeout", view());
 }
 

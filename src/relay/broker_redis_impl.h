@@ -37,6 +37,7 @@ struct sent_batch {
 struct awaited_copy {
     publish_job *job; // borrowed: it waits for this outcome
     uint64_t until_ms;
+    uint64_t room; // its hash
 };
 
 // The canary that is under way.
@@ -173,6 +174,8 @@ bool redis_send_to_node(broker *b, view node, view bytes, void (*sent)(void *con
                         void *context, uint64_t tag);
 void redis_copies_sweep(redis_broker *b);  // those that never came back
 void redis_copies_settle(redis_broker *b); // all: they will not come back any more
+void redis_copies_missed(redis_broker *b,
+                         const std::unordered_set<std::string> &rooms); // theirs may have come too early
 // What a message of ours is called on the wire.
 std::string redis_message_channel(const redis_broker *b, view room);
 

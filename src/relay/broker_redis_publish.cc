@@ -3,6 +3,7 @@
 // members, what became of its own copy when that came back. Main thread.
 #include "relay/broker_redis_impl.h"
 
+#include "base/hash.h"
 #include "base/log.h"
 
 namespace belfry {
@@ -141,7 +142,7 @@ bool redis_publish(broker *base, message *m, publish_job *job, bool local) {
     publish_job_expect(job);
     if (local) {
         publish_job_expect(job);
-        b->copies[sequence] = {job, broker_now_ms() + copy_wait_ms};
+        b->copies[sequence] = {job, broker_now_ms() + copy_wait_ms, hash_bytes(m->room)};
     }
     return true;
 }
@@ -170,6 +171,24 @@ void redis_copies_settle(redis_broker *b) {
     lost.swap(b->copies);
     for (auto &[sequence, copy] : lost)
         publish_job_settle(copy.job, 0, true);
+}
+
+// A slot has moved: what its new owner published before it knew our subscription has no copy for us. Of those that are
+// on their way all the same the publisher is told no number.
+void redis_copies_missed(redis_broker *b, const std::unordered_set<std::string> &rooms) {
+    if (b->copies.empty()) return;
+    std::unordered_set<uint64_t> hashes;
+    for (const std::string &room : rooms)
+        hashes.insert(hash_bytes(room));
+    for (auto at = b->copies.begin(); at != b->copies.end();) {
+        if (!hashes.contains(at->second.room)) {
+            ++at;
+            continue;
+        }
+        publish_job *job = at->second.job;
+        at = b->copies.erase(at);
+        publish_job_settle(job, 0, true);
+    }
 }
 
 // ---------------------------------------------------------------- for one other node

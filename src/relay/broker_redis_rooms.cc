@@ -329,6 +329,7 @@ void redis_rooms_turn(redis_broker *b) {
     rooms.swap(b->missed_rooms);
     for (const std::string &room : rooms)
         if (b->head.events->missed) b->head.events->missed(b->head.context, room);
+    redis_copies_missed(b, rooms);
 }
 
 bool redis_rooms_complete(const redis_broker *b) {

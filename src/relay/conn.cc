@@ -20,7 +20,7 @@ static constexpr uint32_t linger_bytes_max =
 static constexpr uint32_t tls_starts_a_turn = 64; // waiting handshakes; each costs a signature, 50 to 500 us
 static constexpr uint32_t over_limit_max = 64;    // connections above the limit that get a 503, per thread
 
-static void on_ready(stream *s, unsigned ready);
+static void on_ready(watch *w, unsigned ready);
 
 // ---------------------------------------------------------------- slots
 
@@ -336,8 +336,8 @@ static void read_some(conn *c) {
         watch_again(c);
 }
 
-static void on_ready(stream *st, unsigned ready) {
-    conn *c = BELFRY_CONTAINER_OF(st, conn, stream);
+static void on_ready(watch *w, unsigned ready) {
+    conn *c = BELFRY_CONTAINER_OF(w, conn, stream.watch);
     if (c->phase == &preface_phase) return preface_step(c);
     if (c->phase == &arriving_phase) return tls_start(c);
     if (c->phase == &tls_phase) return tls_step(c);

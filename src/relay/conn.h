@@ -102,17 +102,20 @@ struct alignas(64) conn {
     buffer rest;       // bytes not used yet; no memory while idle
     buffer message;    // a message in several pieces; no memory while idle
     ws_parser parser;
-    uint64_t message_received; // ws_parse's counter
+    union {
+        uint64_t message_received; // ws_parse's counter
+        const char *fence_why;     // static: what was violated, where `fence_broken`; nothing is parsed any more
+    };
     http1_scan scan;
-    uint32_t send_queue;   // bytes that may wait; of the route
-    const char *fence_why; // static; null: the peer closed; else the violation that is answered behind the fence
+    uint32_t send_queue; // bytes that may wait; of the route
     uint16_t fence_code;
-    uint16_t holds;      // conn_hold without its conn_let_go yet
-    uint16_t close_code; // of the Close frame that was sent or received first
-    bool over_limit : 1; // accepted above max_connections: refused with 503
-    bool served : 1;     // a request was answered and it stayed: silence is no refusal any more
-    bool told : 1;       // was asked to leave (drain.h)
-    uint8_t asking;      // lists of members that it has asked for and not got yet
+    uint16_t holds;        // conn_hold without its conn_let_go yet
+    uint16_t close_code;   // of the Close frame that was sent or received first
+    bool over_limit : 1;   // accepted above max_connections: refused with 503
+    bool served : 1;       // a request was answered and it stayed: silence is no refusal any more
+    bool told : 1;         // was asked to leave (drain.h)
+    bool fence_broken : 1; // a violation is answered behind the fence, and not the peer's Close
+    uint8_t asking;        // lists of members that it has asked for and not got yet
     uint64_t opened_ms, heard_ms, spoke_ms, pinged_ms; // monotonic: accept, last byte, last data message, last Ping
     struct ip peer;                                    // the socket's, or what the PROXY protocol says
     struct exchange *exchange;                         // owned: the request that is looked at
@@ -126,7 +129,7 @@ struct alignas(64) conn {
 };
 
 static_assert(offsetof(conn, stream) + offsetof(stream, wants) < 128);
-static_assert(sizeof(conn) == 512); // eight cache lines: doc/memory-budget.md
+static_assert(sizeof(conn) == 448); // seven cache lines: doc/memory-budget.md
 
 inline conn_id conn_id_of(const conn *c) {
     return {c->on->index, c->slot, c->tag};

@@ -162,7 +162,7 @@ upstream *upstream_new(shard *on, const upstream_settings *settings, upstream_sh
     for (struct link *l : {&u->waiting, &u->due, &u->over, &u->resolving, &u->buried})
         list_init(l);
     deadline_init(&u->poll, upstream_look);
-    later_init(&u->later, on->loop, upstream_work);
+    later_init(&u->later, &on->loop->laters, upstream_work);
     for (uint32_t i = 0; i < u->count; i++) {
         upstream_server *s = &u->servers[i];
         s->shared = &shared->servers[i];

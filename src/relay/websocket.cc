@@ -50,7 +50,7 @@ static void send_close(conn *c, uint16_t code, view reason) {
 void websocket_close(conn *c, uint16_t code, view reason) {
     if (c->closed || c->close_sent || c->phase != &websocket_phase) return;
     conn_record_closing(c, conn_closer::server, reason);
-    bool broken = c->fencing && c->fence_why; // a parser that has failed must not be fed again
+    bool broken = c->fencing && c->fence_broken; // a parser that has failed must not be fed again
     c->fencing = false;
     send_close(c, code, reason);
     if (c->close_received || c->eof_seen || broken) {
@@ -91,7 +91,8 @@ static bool fence(conn *c, uint16_t code, const char *why) {
     if (!c->published || c->close_sent) return false;
     c->fencing = true;
     c->fence_code = code;
-    c->fence_why = why;
+    c->fence_broken = why != nullptr;
+    if (why) c->fence_why = why;
     conn_pause(c);
     conn_set_deadline(c, fence_wait_ms);
     auto *l = new fence_letter{{letter_type::fence, c->on->index}, conn_id_of(c)};
@@ -115,7 +116,7 @@ static void fail(conn *c, uint16_t code, const char *why) {
 void websocket_fenced(conn *c) {
     if (!c->fencing || c->closed || c->phase != &websocket_phase) return;
     c->fencing = false;
-    if (!c->fence_why) return answer_close(c, c->fence_code);
+    if (!c->fence_broken) return answer_close(c, c->fence_code);
     if (!c->close_sent) send_close(c, c->fence_code, c->fence_why);
     conn_linger(c);
 }

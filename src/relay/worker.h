@@ -1,6 +1,6 @@
 // A worker thread: its shard, its listeners, and the turn of its loop.
 //
-// One turn: wait for events (libevent once), read the mailbox, fire deadlines, read again who has bytes left, write a
+// One turn: wait for events (epoll, once), read the mailbox, fire deadlines, read again who has bytes left, write a
 // slice of the dirty connections, flush the mailbox to the node, free what was closed.
 #pragma once
 

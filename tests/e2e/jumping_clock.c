@@ -1,5 +1,6 @@
-// The wall clock of the program that it is preloaded into (LD_PRELOAD), moved by the seconds that stand in a file,
-// which JUMPING_CLOCK names and the test maps too. Other clocks stay what they are.
+// The clocks of the program that it is preloaded into (LD_PRELOAD), moved by the seconds that stand in a file, which
+// JUMPING_CLOCK names and the test maps too: first the wall clock's, then the monotonic one's, which may only grow. The
+// kernel's own timers and time-outs stay what they are.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -11,8 +12,12 @@
 #include <time.h>
 #include <unistd.h>
 
-static _Atomic int64_t none;
-static _Atomic int64_t *offset = &none;
+struct offsets {
+    _Atomic int64_t wall, monotonic;
+};
+
+static struct offsets none;
+static struct offsets *offset = &none;
 
 __attribute__((constructor)) static void begin(void) {
     const char *name = getenv("JUMPING_CLOCK");
@@ -25,8 +30,10 @@ __attribute__((constructor)) static void begin(void) {
 
 int clock_gettime(clockid_t clock, struct timespec *out) {
     int result = (int)syscall(SYS_clock_gettime, clock, out);
-    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) out->tv_sec += atomic_load(offset);
-    return result;
+    if (result != 0) return result;
+    if (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE) out->tv_sec += atomic_load(&offset->wall);
+    if (clock == CLOCK_MONOTONIC || clock == CLOCK_MONOTONIC_COARSE) out->tv_sec += atomic_load(&offset->monotonic);
+    return 0;
 }
 
 int gettimeofday(struct timeval *restrict out, void *restrict zone) {

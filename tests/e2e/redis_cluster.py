@@ -133,9 +133,12 @@ class Cluster:
             self.call(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
         for port in [target, source, *(p for p in self.primaries() if p not in (source, target))]:
             self.call(port, "CLUSTER", "SETSLOT", slot, "NODE", self.node_id(target))
+        # Replicas hear of it as all nodes do of the new epoch. A slot that moves on before ends with two owners.
+        wait_for(lambda: all(self.owners(s.port).get(slot) == target for s in self.running()), f"slot {slot} is disputed", 20)
 
     def reshard(self, slots, source, target):
-        """By redis-cli itself."""
+        """By redis-cli itself, which refuses while not all nodes have heard of the last move."""
+        wait_for(self.whole, "the nodes don't agree", 20)
         words = ["--cluster", "reshard", f"127.0.0.1:{source}", "--cluster-from", self.node_id(source)]
         words += ["--cluster-to", self.node_id(target), "--cluster-slots", str(slots), "--cluster-yes"]
         return self.cli(*words)

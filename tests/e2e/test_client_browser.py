@@ -7,6 +7,7 @@ import pytest
 
 from belfry import wait_until
 from chromium import SECONDS, browser, in_page, leave_pages, needs_chromium  # noqa: F401 (fixture)
+from clocks import Clocks
 from gate import Gate
 from hook_backend import HookBackend, hook_config
 from redis_server import RedisServer
@@ -257,9 +258,14 @@ def key(tmp_path):
 
 
 @pytest.fixture
-def token_server(start, clean, key):
+def clocks(tmp_path):
+    return Clocks(tmp_path)
+
+
+@pytest.fixture
+def token_server(start, clean, key, clocks):
     auth = f"auth = jwt\njwt_key = file:{key.public}\njwt_leeway = 0s\n"
-    return start(f"[route /ws]\nmode = rooms\n{ROUTE}{auth}{ROOMS}")
+    return start(f"[route /ws]\nmode = rooms\n{ROUTE}{auth}{ROOMS}", extra_environment=clocks.environment)
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -276,12 +282,14 @@ def test_a_token_is_renewed(token_server, key, browser, transport):
     assert page.told("close") == []
 
 
-def test_credentials_that_have_run_out(token_server, key, browser):
+def test_credentials_that_have_run_out(token_server, key, clocks, browser):
     """The renewal fails; when its time of grace is over the server says 4401, and a new token opens anew."""
     old = key.token(sub="56", exp=int(time.time()) + 3)
     page = Page(browser, port_of(token_server), "chat:1", [old, "no token", key.token(sub="56")]).ready()
     page.wait("told.some(([type, error]) => type === 'error' && error.code === 403)")
-    page.wait("told.some(([type]) => type === 'bye')", 2 * SECONDS)
+    assert page.told("bye") == []
+    clocks.go_on(25)
+    page.wait("told.some(([type]) => type === 'bye')")
     page.ready(joins=2)
     assert page.told("bye")[0]["code"] == 4401
     assert page.told("close")[0]["reconnect"] is True

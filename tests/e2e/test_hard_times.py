@@ -1,22 +1,18 @@
 """What an operating system does to a service: no descriptors left, stopped for ten seconds, a clock that jumps, a full disk."""
 
 import json
-import mmap
 import os
 import resource
 import shutil
 import signal
-import struct
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
 import ws
 from belfry import children_of, is_alive, wait_until
-from load import Swarm  # noqa: F401  it knows where the next one is
-from swarm import compile_c
+from clocks import Clocks
 
 CONFIG = """
 [belfry]
@@ -160,25 +156,10 @@ def test_only_the_master_is_stopped(start):
 # Clocks.
 
 
-class WallClock:
-    """The daemon's, to be moved while it runs."""
-
-    def __init__(self, directory):
-        name = directory / "clock"
-        name.write_bytes(bytes(8))
-        library = compile_c("e2e/jumping_clock.so", Path(__file__).parent / "jumping_clock.c", "-shared", "-fPIC")
-        self.environment = {"LD_PRELOAD": str(library), "JUMPING_CLOCK": str(name)}
-        with open(name, "r+b") as file:
-            self.map = mmap.mmap(file.fileno(), 8)
-
-    def jump(self, seconds):
-        self.map[:] = struct.pack("q", seconds)
-
-
 @pytest.mark.parametrize("days", [400, -400])
 def test_wall_clock_jumps(start, tmp_path, days):
     """Deadlines, timers and back-offs go by the monotonic clock; only what is written has another date."""
-    clock = WallClock(tmp_path)
+    clock = Clocks(tmp_path)
     config = CONFIG.replace("[room *]", "ping_interval = 1s\npong_timeout = 1s\n[room *]")
     server = start(config, extra_environment=clock.environment)
     client = joined(server)

@@ -11,7 +11,7 @@ import pytest
 
 import ws
 from belfry import wait_until
-from hook_backend import HookBackend, hook_config
+from hook_backend import SECRET, HookBackend, hook_config
 
 BACKEND_AUTH = "auth = backend\n"
 
@@ -227,26 +227,52 @@ def test_a_slow_hook_blocks_nobody_else(server, backend):
 # What goes wrong.
 
 
-def test_too_late_is_504(start, backend):
-    go = threading.Event()
-    backend.answers["call"] = lambda c: go.wait(20) and None
-    server = start(hook_config(backend, route="hook_timeout = 300ms\n"))
-    client = server.open_json("/ws")
+PATIENT = f"""
+[route /patient]
+mode = rooms
+upstream = app
+hook = /belfry
+hook_secret = {SECRET}
+origin = any
+hook_timeout = 10m
+connect_hook = always
+"""
+
+
+@pytest.fixture
+def go(backend):
+    """Until it is set, calls and handshakes are not answered."""
+    event = threading.Event()
+    backend.answers["call"] = backend.answers["connect"] = lambda c: None if event.wait(20) else (500, "never asked to go on")
+    yield event
+    event.set()
+
+
+def test_too_late_is_504(start, backend, go):
+    """And who is given the time still waits, and is answered at last."""
+    server = start(hook_config(backend, route="hook_timeout = 300ms\n") + PATIENT.replace("always", "auto"))
+    patient, client = server.open_json("/patient"), server.open_json("/ws")
+    patient.send_json({"type": "call", "id": 1, "method": "m"})
+    backend.wait_for("call")
     assert ask(client, type="call", id=1, method="m")["code"] == 504
     assert ask(client, type="ping", id=2)["type"] == "pong"
-    go.set()
-    backend.answers["connect"] = backend.answers["call"]
+    patient.expect_silence()
     assert server.status()["hooks"]["failures"] == 1
+    go.set()
+    assert patient.receive_json()["type"] == "ok"
 
 
-def test_connect_too_late_is_504(start, backend):
-    go = threading.Event()
-    backend.answers["connect"] = lambda c: go.wait(20) and None
-    server = start(hook_config(backend, route="hook_timeout = 300ms\nconnect_hook = always\n"))
+def test_connect_too_late_is_504(start, backend, go):
+    server = start(hook_config(backend, route="hook_timeout = 300ms\nconnect_hook = always\n") + PATIENT)
+    patient = server.client()
+    patient.send(ws.request_head("/patient"))
+    backend.wait_for("connect")
     with pytest.raises(ws.Refused) as refused:
         server.open("/ws")
     assert refused.value.answer.status == 504
+    patient.expect_silence()
     go.set()
+    assert patient.read_answer().status == 101
 
 
 def test_a_backend_that_is_gone_is_502_and_comes_back(start):

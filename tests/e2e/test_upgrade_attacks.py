@@ -5,13 +5,18 @@ import base64
 import ctypes
 import os
 import pwd
+import re
 import signal
 import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from belfry import children_of, wait_until
+from redis_server import free_port
 
 CONFIG = """
 [route /ws]
@@ -106,10 +111,242 @@ def test_worker_that_lies_about_its_sockets(start, victim):
         say(channel, "keep", "control", "", f"unix:{victim}", fds=[lure.fileno()])
         say(channel, "kept")
     channel.close()
+    server.expect_error("2 of the listening sockets that the worker process before has left are not what it said of them")
     server.expect_error("crashed: killed by SIGKILL")
     os.kill(old, signal.SIGKILL)
     wait_until(lambda: serves(server) not in (None, old), "it is not back")
     assert untouched(victim)
+
+
+def lie(server, *kept):
+    """What a worker process that is taken over tells of its sockets: (kind, listener's name, address, socket). Then it dies."""
+    channel = channel_of(server)
+    say(channel, "keep_none")
+    for kind, name, address, lure in kept:
+        say(channel, "keep", kind, name, address, fds=[lure.fileno()])
+    say(channel, "kept")
+    channel.close()
+    old = server.worker_pid()
+    server.expect_error("crashed: killed by SIGKILL")
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: serves(server) not in (None, old), lambda: f"it is not back:\n{server.log()[-3000:]}")
+
+
+def bound(address, listens=True, shared=False):
+    lure = socket.socket(socket.AF_INET if isinstance(address, tuple) else socket.AF_UNIX)
+    if shared:
+        lure.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    lure.bind(address)
+    if listens:
+        lure.listen()
+    return lure
+
+
+def of_another_network(address):
+    """A listening socket, bound where every port is free: in a network namespace of its maker's own."""
+    script = (
+        "import ctypes, os, socket, sys\n"
+        "if ctypes.CDLL(None).unshare(0x50000000): sys.exit()\n"  # CLONE_NEWUSER | CLONE_NEWNET
+        "lure = socket.socket(); lure.bind((sys.argv[2], int(sys.argv[3]))); lure.listen()\n"
+        "socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b'x'], [lure.fileno()])\n"
+    )
+    here, there = socket.socketpair()
+    with here, there:
+        command = [sys.executable, "-c", script, str(there.fileno()), "0.0.0.0", str(address[1])]
+        subprocess.run(command, pass_fds=[there.fileno()], timeout=30, check=True)
+        there.close()
+        _, fds, _, _ = socket.recv_fds(here, 1, 1)
+    if not fds:
+        pytest.skip("no network namespace of one's own here")
+    return socket.socket(fileno=fds[0])
+
+
+def sockets_of(pid):
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
+
+
+def nowhere(server, *lures):
+    """Neither master nor worker process has them any more."""
+    held = sockets_of(server.process.pid) | sockets_of(server.worker_pid())
+    return not held & {f"socket:[{os.fstat(lure.fileno()).st_ino}]" for lure in lures}
+
+
+@only_root
+@pytest.mark.parametrize("kind", ["another port", "does not listen", "datagrams", "another network", "unix"])
+def test_socket_of_another_address(start, tmp_path, kind):
+    """The next process listens where the configuration says, not on what the one before has left in its place."""
+    address = ("127.0.0.1", free_port())
+    server = start(f"[belfry]\nworkers = 2\nuser = nobody\n{CONFIG}[listener public]\nlisten = *:{address[1]}\n")
+    if kind == "another port":
+        lure = bound(("0.0.0.0", 0))
+    elif kind == "does not listen":
+        lure = bound(("0.0.0.0", 0), listens=False)
+    elif kind == "datagrams":
+        lure = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        lure.bind(("0.0.0.0", address[1]))
+    elif kind == "another network":
+        lure = of_another_network(address)
+    else:
+        lure = bound(str(tmp_path / "lure"))
+    with lure:
+        server.expect_error(rf"1 of the listening sockets .* \(\*:{address[1]}: it ")
+        lie(server, ("listener", "public", f"*:{address[1]}", lure))
+        assert server.status()["sockets_refused"] == 1 and len(server.find_log("1 of the listening sockets")) == 1
+        server.open_json("/ws").drop()
+        assert nowhere(server, lure)
+    server.expect_error("crashed: killed by SIGKILL")
+    old = server.worker_pid()
+    os.kill(old, signal.SIGKILL)  # and the next one has the true ones again
+    wait_until(lambda: serves(server) not in (None, old), "it is not back")
+    assert server.status()["sockets_refused"] == 0
+    server.open_json("/ws").drop()
+
+
+@only_root
+def test_control_api_at_another_address(start):
+    """Under unix:PATH no token is asked for: what stands there must not be open to the network."""
+    server = start("[belfry]\nworkers = 1\nuser = nobody\n" + CONFIG)
+    with bound(("127.0.0.1", 0)) as lure:
+        server.expect_error("1 of the listening sockets")
+        lie(server, ("control", "", f"unix:{server.control_path}", lure))
+        assert server.status()["sockets_refused"] == 1 and nowhere(server, lure)
+
+
+@only_root
+def test_unix_socket_of_another_file(start, home):
+    """Bound to that path once, but it is not what is there."""
+    path = home / "edge"
+    server = start(f"[belfry]\nworkers = 2\nuser = nobody\n{CONFIG}[listener public]\nlisten = unix:{path}\n")
+    path.rename(home / "true")
+    with bound(str(path)) as lure:
+        path.unlink()
+        (home / "true").rename(path)
+        server.expect_error(r"1 of the listening sockets .*edge: the path does not lead to it")
+        lie(server, ("listener", "public", f"unix:{path}", lure))
+        assert server.status()["sockets_refused"] == 1 and nowhere(server, lure)
+        server.open_json("/ws").drop()
+
+
+@only_root
+def test_an_address_that_is_held(start):
+    """What is refused would hold the address in the master: it goes there, too, and at the latest the second process has
+    it."""
+    address = ("127.0.0.1", free_port())
+    server = start(f"[belfry]\nworkers = 1\nuser = nobody\n{CONFIG}[listener public]\nlisten = 127.0.0.1:{address[1]}\n")
+    lure = bound(address, listens=False, shared=True)
+    server.expect_error("1 of the listening sockets .*: it is no listening stream socket")
+    server.expected.append("can't start: listen on .*: Address already in use|crashed: ")  # as soon as the master knows
+    channel = channel_of(server)
+    say(channel, "keep_none")
+    say(channel, "keep", "listener", "public", f"127.0.0.1:{address[1]}", fds=[lure.fileno()])
+    say(channel, "kept")
+    say(channel, "alive")
+    wait_until(lambda: f"socket:[{os.fstat(lure.fileno()).st_ino}]" in sockets_of(server.process.pid), "not told")
+    channel.close()
+    lure.close()
+    old = server.worker_pid()
+    os.kill(old, signal.SIGKILL)
+    wait_until(lambda: serves(server) not in (None, old), lambda: f"it is not back:\n{server.log()[-3000:]}")
+    server.open_json("/ws").drop()
+
+
+@only_root
+def test_socket_that_is_said_to_be_systemds(start):
+    """Those have no address in the list, and are believed: the master takes them from nobody else."""
+    server = start("[belfry]\nworkers = 1\nuser = nobody\n" + CONFIG)
+    with bound(("127.0.0.1", 0)) as lure:
+        server.expect_error("tells of sockets that can't be its own")
+        lie(server, ("listener", "public", "", lure), ("control", "", "", lure))
+        assert nowhere(server, lure)
+
+
+@only_root
+def test_a_path_that_is_gone(start, home):
+    """Nobody could come to the old socket any more, and an upgrade opens a new one."""
+    path = home / "edge"
+    config = f"[belfry]\nworkers = 1\nuser = nobody\n{CONFIG}[listener public]\nlisten = 127.0.0.1:{free_port()}\n"
+    server = start(config + f"[listener local]\nlisten = unix:{path}\n")
+    old = server.status()["pid"]
+    path.unlink()  # by somebody who tidies
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: serves(server) not in (None, old), "no upgrade", 20)
+    assert server.find_log("1 unix sockets have lost their paths") and server.status()["sockets_refused"] == 0
+    server.open_json("/ws", "local").drop()  # it is there again
+
+
+@only_root
+def test_an_upgrade_from_a_liar(start):
+    """While the true socket is the old process's, there can be no other one: that one goes on, which is said."""
+    port = free_port()
+    server = start(f"[belfry]\nworkers = 1\nuser = nobody\n{CONFIG}[listener public]\nlisten = 127.0.0.1:{port}\n")
+    old = server.worker_pid()
+    channel = channel_of(server)
+    with bound(("127.0.0.1", 0)) as lure:
+        say(channel, "keep_none")
+        say(channel, "keep", "listener", "public", f"127.0.0.1:{port}", fds=[lure.fileno()])
+        say(channel, "keep", "control", "", f"unix:{server.control_path}", fds=[lure.fileno()])
+        say(channel, "kept")
+        channel.close()
+        server.expect_error("2 of the listening sockets .* restart the service")
+        server.expect_error(rf"can't start: listen on 127.0.0.1:{port}: Address already in use")
+        server.expect_error("the old one goes on")
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_log("the old one goes on")
+        assert serves(server) == old
+        server.open_json("/ws").drop()
+
+
+@pytest.mark.parametrize("what", ["pid_file", "control"])
+def test_upgrade_that_fails_late(start, tmp_path, what):
+    """Sockets were taken over by then: their paths are still the old process's."""
+    path = tmp_path / "edge"
+    server = start(f"{CONFIG}[listener public]\nlisten = unix:{path}\n")
+    old, good = server.status()["pid"], server.config_path.read_text()
+    with bound(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        if what == "pid_file":
+            bad = good.replace("[belfry]\n", f"[belfry]\npid_file = {tmp_path}/nowhere/pid\n")
+        else:
+            more = f"{server.control_path}, 127.0.0.1:{port}\ntoken = a-long-secret-of-the-control-api"
+            bad = good.replace(server.control_path, more)
+        server.config_path.write_text(bad)
+        server.expect_error("can't start: (pid_file|listen on)")
+        server.expect_error("the old one goes on")
+        server.process.send_signal(signal.SIGUSR2)
+        server.wait_log("the old one goes on")
+    assert server.status()["pid"] == old
+    server.open_json("/ws").drop()
+    server.config_path.write_text(good)
+    server.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: serves(server) not in (None, old), "no upgrade", 20)
+    server.open_json("/ws").drop()
+
+
+@only_root
+@pytest.mark.parametrize("cores", ["no", "yes"])
+def test_memory_is_nobody_elses(start, cores):
+    """The keys of certificates are in there. Who wants core files lets other processes of the user read it; see ptrace(2)."""
+    if Path("/proc/sys/fs/suid_dumpable").read_text().strip() == "1":
+        pytest.skip("fs.suid_dumpable = 1: all that goes over to a user is open here")
+    server = start(f"[belfry]\nworkers = 1\nuser = nobody\ncore_files = {cores}\n" + CONFIG)
+    nobody = pwd.getpwnam("nobody")
+    pid = server.worker_pid()
+    assert os.stat(f"/proc/{pid}/mem").st_uid == (nobody.pw_uid if cores == "yes" else 0)
+    reader = [sys.executable, "-c", f"open('/proc/{pid}/mem', 'rb').close(); import os; os.listdir('/proc/{pid}/fd')"]
+    read = subprocess.run(reader, user="nobody", group=nobody.pw_gid, extra_groups=[], cwd="/", capture_output=True)
+    if cores == "no":
+        assert b"PermissionError" in read.stderr
+    else:
+        (soft, hard) = re.search(r"Max core file size +(\w+) +(\w+)", Path(f"/proc/{pid}/limits").read_text()).groups()
+        assert soft == hard and (hard != "0" or server.find_log("core_files: there will be none"))
+    assert server.metrics()["process_open_fds"] > 3  # it may still look at itself
+    server.open_json("/ws").drop()
 
 
 @only_root

@@ -23,8 +23,10 @@ def compile_if_older(target, sources, compiler, *libraries):
     if not target.exists() or target.stat().st_mtime < newest:
         target.parent.mkdir(parents=True, exist_ok=True)
         code = [source for source in sources if source.suffix != ".h"]
-        command = [*shlex.split(compiler), *shlex.split(FLAGS), *code, "-o", target, *libraries]
+        made = target.with_name(f"{target.name}.{os.getpid()}")  # several tests may want it at the same moment
+        command = [*shlex.split(compiler), *shlex.split(FLAGS), *code, "-o", made, *libraries]
         subprocess.run(command, check=True)
+        made.replace(target)
     return target
 
 

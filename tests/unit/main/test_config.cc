@@ -74,6 +74,7 @@ void the_least_config_has_all_defaults(void **) {
     assert_int_equal(c->core.log_level, 2);
     assert_int_equal(c->core.drain_delay, 0);
     assert_true((c->relay.drain_rate == rate{500, 1000, 500}));
+    assert_int_equal(c->core.tls_ticket_rotate, 12 * 3600 * 1000);
     assert_int_equal(c->relay.drain_timeout, 60000);
     assert_int_equal(c->relay.listeners.size(), 1);
     const listener_settings &l = c->relay.listeners[0];
@@ -170,6 +171,11 @@ void routes_and_rooms_are_sorted_longest_first(void **) {
 void goodbyes_come_in_no_bursts(void **) {
     loads("[belfry]\ndrain_rate = 0\n" LEAST);
     assert_int_equal(c->relay.drain_rate.amount, 0);
+    loads("[belfry]\ntls_ticket_rotate = 0\n" LEAST);
+    assert_int_equal(c->core.tls_ticket_rotate, 0);
+    loads("[belfry]\ntls_ticket_rotate = 1s\n" LEAST);
+    assert_int_equal(c->core.tls_ticket_rotate, 1000);
+    fails("[belfry]\ntls_ticket_rotate = 999ms\n" LEAST, "2: tls_ticket_rotate: must be 0 or at least 1s\n");
     fails("[belfry]\ndrain_rate = 10/s burst=20\n" LEAST,
           "2: drain_rate: takes no burst: goodbyes are evenly spaced\n");
 }

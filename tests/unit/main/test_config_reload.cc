@@ -231,6 +231,7 @@ void certificates_are_read_again(void **) {
     throwaway::make({.dns = {"two"}}, chain, key);
     reloads(text);
     assert_ptr_not_equal(next->relay.listeners[0].context, in_force->relay.listeners[0].context);
+    assert_ptr_equal(next->tickets, in_force->tickets); // TLS sessions go on
     write_file("key.pem", "no key");
     fails(text,
           ("4: certificate: " + key +

@@ -267,6 +267,26 @@ void missing_sockets_are_opened_beside(void **) {
     }
 }
 
+// A reload's are those of `user`; the process that an upgrade starts is root's yet, and the kernel lets it bind no
+// other socket beside them.
+void beside_another_users_one_is_shared(void **) {
+    if (geteuid() != 0) skip();
+    wants("web", {"127.0.0.1:0"});
+    assert_int_equal(seteuid(65534), 0);
+    bool fine = open_next(1);
+    assert_int_equal(seteuid(0), 0);
+    assert_true(fine);
+    sockets_replace(now, next);
+    std::string bound = now->open[0].bound;
+    if (!open_next(3)) fail_msg("%s", e.text);
+    assert_int_equal(next->open.size(), 3);
+    for (uint32_t w = 0; w < 3; w++) {
+        assert_string_equal(next->open[w].bound.c_str(), bound.c_str());
+        assert_int_equal(next->open[w].worker, w);
+        assert_true(w == 0 || next->open[w].fd != next->open[w - 1].fd);
+    }
+}
+
 void what_is_bound_is_told_in_the_order_of_the_config(void **) {
     wants("b", {"127.0.0.1:0", "unix:" + *directory + "/s"});
     settings->listeners.back().tls = true;
@@ -298,6 +318,7 @@ int main() {
         with_sockets(retired_listeners_have_no_sockets),
         with_sockets(sockets_of_more_workers_are_shared_out),
         with_sockets(missing_sockets_are_opened_beside),
+        with_sockets(beside_another_users_one_is_shared),
         with_sockets(what_is_bound_is_told_in_the_order_of_the_config),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

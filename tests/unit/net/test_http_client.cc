@@ -545,7 +545,7 @@ void tls_peer_step() {
         tls_peer.got.append(some, n);
 }
 
-void never_ready(stream *, unsigned) {}
+void never_ready(watch *, unsigned) {}
 
 int tls_down(void **) {
     if (tls_peer.s.ops) stream_close(&tls_peer.s);

@@ -9,7 +9,7 @@ extern "C" {
 }
 
 #include "base/list.h"
-#include "net/later.h"
+#include "net/loop.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -36,7 +36,7 @@ int set_up(void **) {
     alarm(20);
     on = loop_new();
     work = {};
-    later_init(&work.later, on, run);
+    later_init(&work.later, &on->laters, run);
     return 0;
 }
 
@@ -118,7 +118,7 @@ void test_in_the_order_of_their_time(void **) {
     } posted[] = {{'c', 20}, {'a', 1}, {'d', 20}, {'b', 10}};
     for (size_t i = 0; i < 4; i++) {
         letters[i].name = posted[i].name;
-        later_init(&letters[i].later, on, note);
+        later_init(&letters[i].later, &on->laters, note);
         later_post_in(&letters[i].later, posted[i].ms);
     }
     memset(order, 0, sizeof order);
@@ -134,7 +134,7 @@ void other_is_cancelled(later *l) {
 
 void test_cancelled_by_one_that_is_due_with_it(void **) {
     struct later first;
-    later_init(&first, on, other_is_cancelled);
+    later_init(&first, &on->laters, other_is_cancelled);
     later_post(&first);
     later_post(&work.later);
     loop_turn(on, false);

@@ -290,7 +290,7 @@ int run_out_of_descriptors(bench *b) {
 
     // Half a second out of descriptors: tried at 0, 100, 300 ms, and the loop sleeps in between.
     timeout end = {};
-    later_init(&end.later, b->on, note_timeout);
+    later_init(&end.later, &b->on->laters, note_timeout);
     later_post_in(&end.later, 500);
     int turns = 0;
     // A late turn may carry out both this time-out and the end of a back-off: then one more turn tries, and pauses.

@@ -9,7 +9,7 @@ extern "C" {
 }
 
 #include "base/frame.h"
-#include "net/later.h"
+#include "net/loop.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -171,7 +171,7 @@ void guest_ran(later *l) {
 void libevent_is_served_while_it_has_something(void **state) {
     loop *l = static_cast<loop *>(*state);
     guest g = {};
-    later_init(&g.post, l, guest_ran);
+    later_init(&g.post, &l->laters, guest_ran);
     event *timer = evtimer_new(loop_library(l), guest_rang, &g);
     assert_ptr_equal(loop_library(l), loop_library(l));
     const struct timeval soon = {0, 30000};

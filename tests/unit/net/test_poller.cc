@@ -148,13 +148,16 @@ void test_end_is_told_apart_with_edges(void **) {
     for (end *e : {edged, level})
         shutdown(e->peer, SHUT_WR);
     turn();
-    assert_int_equal(edged->ready, watch_readable | watch_ended);
+    assert_int_equal(edged->ready, watch_readable);
+    assert_true(edged->watch.ended);
     assert_int_equal(level->ready, watch_readable);
+    assert_false(level->watch.ended);
     end *writer = add(2); // who does not wait for bytes is not told of their end
     shutdown(writer->peer, SHUT_WR);
     start(writer, watch_writable, true);
     turn();
     assert_int_equal(writer->ready, watch_writable);
+    assert_false(writer->watch.ended);
 }
 
 void test_an_error_makes_all_ready_that_was_asked_for(void **) {

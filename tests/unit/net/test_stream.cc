@@ -33,7 +33,7 @@ extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
 namespace {
 
 struct bench {
-    struct stream stream; // first: on_ready finds the bench by it
+    struct stream stream;
     loop *on;
     int peer;
     int called;
@@ -42,11 +42,11 @@ struct bench {
     int tls_closed;
 };
 
-void on_ready(stream *s, unsigned ready) {
-    bench *b = reinterpret_cast<bench *>(s);
+void on_ready(watch *w, unsigned ready) {
+    bench *b = BELFRY_CONTAINER_OF(w, bench, stream.watch);
     b->called++;
     b->ready = ready;
-    if (b->close_in_callback) stream_close(s);
+    if (b->close_in_callback) stream_close(&b->stream);
 }
 
 int setup(void **state) {
@@ -269,7 +269,7 @@ void data_and_end_in_one_edge_are_read_to_the_end(void **state) {
     shutdown(b->peer, SHUT_WR);
     turn(b);
     assert_int_equal(b->called, 1);
-    assert_true(b->stream.ended);
+    assert_true(b->stream.watch.ended);
     char into[16];
     size_t got = 0;
     assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);

@@ -19,7 +19,7 @@ namespace {
 std::string refusal(const std::string &chain, const std::string &key) {
     const tls_certificate pair = {chain.c_str(), key.c_str()};
     error e;
-    tls_context *c = tls_server_new(&pair, 1, &e);
+    tls_context *c = tls_server_new(&pair, 1, nullptr, scope, &e);
     assert_null(c);
     assert_int_equal(ERR_peek_error(), 0);
     return e.text;
@@ -200,67 +200,39 @@ void test_refused_pairs(void **) {
         assert_true(contains(text, c.reason));
     }
     error e;
-    assert_null(tls_server_new(nullptr, 0, &e));
+    assert_null(tls_server_new(nullptr, 0, nullptr, scope, &e));
     assert_null(tls_client_new(file("absent.pem").c_str(), true, &e));
     assert_true(contains(e.text, "absent.pem"));
-}
-
-int keep_session(SSL *, SSL_SESSION *session) {
-    SSL_SESSION **kept = static_cast<SSL_SESSION **>(SSL_CTX_get_app_data(tls_native(client_context)));
-    if (*kept != nullptr) SSL_SESSION_free(*kept);
-    *kept = session;
-    return 1;
-}
-
-// With a copy: a client's session is spoiled by much that has nothing to do with the server.
-bool resumes(const char *host, int version, SSL_SESSION *session) {
-    open_ends(host);
-    SSL_set_max_proto_version(ssl_of(&ends.client), version);
-    SSL_SESSION *copy = session != nullptr ? SSL_SESSION_dup(session) : nullptr;
-    if (copy != nullptr) SSL_set_session(ssl_of(&ends.client), copy);
-    SSL_SESSION_free(copy);
-    shake_hands_well();
-    char byte;
-    size_t got;
-    assert_true(stream_read(&ends.client, &byte, 1, &got) == stream_result::again); // takes the ticket
-    stream_shutdown(&ends.client); // a connection that just breaks off would spoil its session on the client's side
-    return SSL_session_reused(ssl_of(&ends.server)) == 1;
 }
 
 void test_tickets(void **) {
     serve({"a", "other"});
     trust("", false);
-    SSL_SESSION *kept = nullptr;
-    SSL_CTX *native = tls_native(client_context);
-    SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-    SSL_CTX_set_app_data(native, &kept);
-    SSL_CTX_sess_set_new_cb(native, keep_session);
+    keep_sessions();
     for (int version : {TLS1_2_VERSION, TLS1_3_VERSION}) {
         assert_false(resumes("a.example.com", version, nullptr));
         assert_non_null(kept);
-        SSL_SESSION *first = kept;
-        kept = nullptr;
+        SSL_SESSION *first = take_kept();
         assert_true(resumes("a.example.com", version, first));
         // A ticket of one name opens no other: SNI is what the client says, so it can lie about it.
         SSL_SESSION *moved = SSL_SESSION_dup(first);
         SSL_SESSION_set1_hostname(moved, "other.example.org");
         assert_false(resumes("other.example.org", version, moved));
         SSL_SESSION_free(moved);
-        // Nor one of a context made anew (its ticket keys are new), unless it has taken the keys over.
-        tls_context *old = tls_ref(server_context);
-        serve({"a", "other"});
-        assert_false(resumes("a.example.com", version, first));
-        tls_server_keep_tickets(server_context, old);
+        // A context made anew of the same, as by a reload, goes on; but with another certificate of that name, or for
+        // another listener, the keys alone are not enough: there is a whole handshake.
+        serve({"other", "a"});
         assert_true(resumes("a.example.com", version, first));
-        // The keys alone are not enough: with another certificate of that name there is a whole handshake.
         serve({"a-rsa", "other"});
-        tls_server_keep_tickets(server_context, old);
         assert_false(resumes("a.example.com", version, first));
-        tls_unref(old);
-        SSL_SESSION_free(first);
+        scope = "private";
         serve({"a", "other"});
-        SSL_SESSION_free(kept);
-        kept = nullptr;
+        assert_false(resumes("a.example.com", version, first));
+        scope = "public";
+        serve({"a", "other"});
+        assert_true(resumes("a.example.com", version, first));
+        SSL_SESSION_free(first);
+        SSL_SESSION_free(take_kept());
     }
     assert_int_equal(SSL_CTX_sess_number(tls_native(server_context)), 0);
 }

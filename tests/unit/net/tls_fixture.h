@@ -20,6 +20,7 @@ extern "C" {
 #include <string>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 namespace tls_fixture {
@@ -29,6 +30,8 @@ using namespace belfry;
 inline std::string directory;
 inline loop *on;
 inline tls_context *server_context, *client_context;
+inline ticket_keys *tickets;         // what contexts seal with
+inline const char *scope = "public"; // that contexts are made for
 
 inline std::string file(const char *name) {
     return directory + "/" + name;
@@ -39,7 +42,7 @@ struct both_ends {
 };
 inline both_ends ends;
 
-inline void never_ready(stream *, unsigned) {}
+inline void never_ready(watch *, unsigned) {}
 
 inline SSL *ssl_of(stream *s) {
     return static_cast<SSL *>(s->tls);
@@ -100,7 +103,7 @@ inline void serve(std::vector<const char *> names) {
         pairs.push_back({paths[2 * i].c_str(), paths[2 * i + 1].c_str()});
     tls_unref(server_context);
     error e;
-    server_context = tls_server_new(pairs.data(), pairs.size(), &e);
+    server_context = tls_server_new(pairs.data(), pairs.size(), tickets, scope, &e);
     if (server_context == nullptr) print_message("%s\n", e.text);
     assert_non_null(server_context);
 }
@@ -110,6 +113,58 @@ inline void trust(const char *name, bool verify) {
     error e;
     client_context = tls_client_new(verify ? (file(name) + ".pem").c_str() : nullptr, verify, &e);
     assert_non_null(client_context);
+}
+
+// The newest ticket that a client of client_context got; owned.
+inline SSL_SESSION *kept;
+
+inline int keep_session(SSL *, SSL_SESSION *session) {
+    SSL_SESSION_free(kept);
+    kept = session;
+    return 1;
+}
+
+inline void keep_sessions() {
+    SSL_CTX *native = tls_native(client_context);
+    SSL_CTX_set_session_cache_mode(native, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(native, keep_session);
+}
+
+inline SSL_SESSION *take_kept() {
+    return std::exchange(kept, nullptr);
+}
+
+inline std::string ticket_of(const SSL_SESSION *session) {
+    const unsigned char *bytes = nullptr;
+    size_t size = 0;
+    SSL_SESSION_get0_ticket(session, &bytes, &size);
+    return std::string(reinterpret_cast<const char *>(bytes), size);
+}
+
+// Where the client was given another ticket than it came with: OpenSSL does not tell, in TLS 1.2.
+inline void keep_renewed(const SSL_SESSION *before) {
+    SSL *client = ssl_of(&ends.client);
+    if (SSL_session_reused(client) == 1 && SSL_version(client) == TLS1_2_VERSION &&
+        ticket_of(SSL_get0_session(client)) != ticket_of(before))
+        keep_session(client, SSL_get1_session(client));
+}
+
+// A handshake with that ticket (null: without). With a copy: a client's session is spoiled by much that has nothing to
+// do with the server.
+inline bool resumes(const char *host, int version, SSL_SESSION *session) {
+    open_ends(host);
+    SSL_set_max_proto_version(ssl_of(&ends.client), version);
+    SSL_SESSION *copy = session != nullptr ? SSL_SESSION_dup(session) : nullptr;
+    if (copy != nullptr) SSL_set_session(ssl_of(&ends.client), copy);
+    SSL_SESSION_free(copy);
+    shake_hands_well();
+    char byte;
+    size_t got;
+    assert_true(stream_read(&ends.client, &byte, 1, &got) == stream_result::again); // takes the ticket
+    keep_renewed(session);
+    stream_shutdown(&ends.client); // a connection that just breaks off would spoil its session on the client's side
+    assert_int_equal(SSL_session_reused(ssl_of(&ends.server)), SSL_session_reused(ssl_of(&ends.client)));
+    return SSL_session_reused(ssl_of(&ends.server)) == 1;
 }
 
 inline bool contains(const std::string &text, const std::string &part) {
@@ -127,6 +182,7 @@ inline int set_up(void **) {
     if (mkdtemp(made) == nullptr) return -1;
     directory = made;
     on = loop_new();
+    tickets = ticket_keys_new(0);
     make("a", {.dns = {"a.example.com", "Mixed.Example.com"}, .ip = {std::string("\x7f\0\0\1", 4)}});
     make("a-rsa", {.key = "RSA", .dns = {"a.example.com"}});
     make("wild", {.dns = {"*.example.com", "w*.partial.example"}});
@@ -139,6 +195,7 @@ inline int set_up(void **) {
 inline int tear_down(void **) {
     tls_unref(server_context);
     tls_unref(client_context);
+    ticket_keys_unref(tickets);
     loop_free(on);
     const std::string remove = "rm -rf " + directory;
     return system(remove.c_str());
@@ -146,6 +203,7 @@ inline int tear_down(void **) {
 
 inline int after_each(void **) {
     close_ends();
+    SSL_SESSION_free(take_kept());
     return 0;
 }
 
