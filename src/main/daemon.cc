@@ -313,6 +313,7 @@ int daemon_run(const birth *born, const char *file, config *settings) {
     d.limits = limits_apply(settings);
     limits_tell(&d.limits, settings);
     d.loop = loop_new();
+    (void)loop_library(d.loop); // names are looked up when descriptors may have run out
     loop_tick(d.loop, wheel_tick_ms);
     wheel_init(&d.timers, d.loop->clock.monotonic_ms, control_http_fire, nullptr);
     node_init(&d.node, d.loop, &settings->relay, &settings->link, settings->worker_count);

@@ -30,7 +30,7 @@ struct handover_link {
     bool old;   // which side this is
     int fd;     // owned; -1: closed
     bool broken, settled;
-    packet_watch readable, writable;
+    packet_watch watch;
     char *received;  // owned: packet_size_max bytes
     buffer incoming; // the pieces of a message that is not whole yet
     int incoming_fd; // owned; -1: none
@@ -41,8 +41,7 @@ struct handover_link {
 static void give_up(handover_link *l, const char *why) {
     if (!l->broken && !l->settled) log_warn("handover: the link to the other process: %s", why);
     l->broken = true; // the node is told in the next turn: this may be in the middle of something of its
-    packet_watch_stop(&l->readable);
-    packet_watch_stop(&l->writable);
+    packet_watch_stop(&l->watch);
 }
 
 // ---------------------------------------------------------------- ticket keys
@@ -62,8 +61,6 @@ static void borrow_tickets(daemon *d, int fd) {
 }
 
 // ---------------------------------------------------------------- out
-
-static void on_writable(void *context);
 
 static packet_sent send_piece(handover_link *l, queued_message *m) {
     char *packet = l->received; // what was received is in `incoming` by now
@@ -90,17 +87,12 @@ static void flush(handover_link *l) {
             if (l->out.front().sent == l->out.front().bytes.size()) pop(l);
             break;
         case packet_sent::full:
-            if (!l->writable.on) packet_watch_start_writable(&l->writable, l->of->loop, l->fd, on_writable, l);
-            return;
+            return packet_watch_writable(&l->watch, true);
         case packet_sent::gone:
             return give_up(l, "it is gone");
         }
     }
-    packet_watch_stop(&l->writable);
-}
-
-static void on_writable(void *context) {
-    flush(static_cast<handover_link *>(context));
+    packet_watch_writable(&l->watch, false);
 }
 
 static bool send(void *context, const handover_message *m, int fd) {
@@ -189,7 +181,7 @@ static handover_link *begin(daemon *d, int fd, bool old) {
     l->fd = fd;
     l->incoming_fd = -1;
     l->received = static_cast<char *>(memory_get(packet_size_max));
-    packet_watch_start(&l->readable, d->loop, fd, on_readable, l);
+    packet_watch_start(&l->watch, d->loop, fd, on_readable, l);
     return l;
 }
 

@@ -34,7 +34,7 @@ bool reading(const http_link *l) {
     return live(l) && !l->paused && l->state != half_closed;
 }
 
-// What else is watched takes a reading put off with it: it is put off again.
+// A watch for nothing takes a reading put off with it: it is put off again.
 void rewatch(http_link *l) {
     if (l->state < idle) return;
     const unsigned before = stream_watched(&l->stream);

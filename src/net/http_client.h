@@ -60,7 +60,7 @@ struct http_link {
     bool above_water : 1;    // drained is due
     bool tunnel : 1;         // raw bytes both ways
     bool request_done : 1;   // the whole request was queued
-    bool blocked : 1;        // the socket is full, the writable event goes on
+    bool blocked : 1;        // the socket is full, on_ready goes on when it is not
     bool broken : 1;         // it takes nothing more; an answer may still be there to be read
     bool again : 1;          // there is something to hand out though the socket may have nothing
     bool shut : 1;           // our side ends when the queue is written

@@ -56,21 +56,28 @@ void sockets_ready(evutil_socket_t, short, void *context) {
 
 void alarm_rang(evutil_socket_t, short, void *) {} // the turn has ended; what is due is run behind it
 
-// Has it anything to wait for beside our own sockets?
 bool library_has_work(const loop *l) {
-    return event_base_get_num_events(l->library, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE) > 1;
+    return event_base_get_num_events(l->library, EVENT_BASE_COUNT_ADDED | EVENT_BASE_COUNT_ACTIVE) > 0;
 }
 
-void turn_with_library(loop *l, int ms) {
-    if (ms > 0) {
-        const struct timeval wait = {ms / 1000, ms % 1000 * 1000};
-        if (event_add(l->alarm, &wait) != 0) fatal("loop: no timer of libevent");
-    }
+void library_turn(loop *l, int how) {
     // -1 is its own poll call failing: nothing could be served any more.
-    if (event_base_loop(l->library, ms ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK) < 0)
-        fatal("loop: libevent can't wait: %s", strerror(errno));
-    event_del(l->alarm); // nobody else counts it as work
-    if (poller_busy(&l->poller)) poller_run(&l->poller, 0);
+    if (event_base_loop(l->library, EVLOOP_ONCE | how) < 0) fatal("loop: libevent can't wait: %s", strerror(errno));
+}
+
+// Our epoll set and the time of what is due are events of its, for as long as it waits: it sees nothing of them else.
+void turn_with_library(loop *l, int ms) {
+    if (ms != 0 && event_add(l->sockets, nullptr) != 0) ms = 0; // no watch is left in the kernel: then nobody sleeps
+    if (ms == 0) {
+        library_turn(l, EVLOOP_NONBLOCK);
+        return poller_run(&l->poller, 0);
+    }
+    const struct timeval wait = {ms / 1000, ms % 1000 * 1000};
+    if (ms > 0 && event_add(l->alarm, &wait) != 0) fatal("loop: no timer of libevent");
+    library_turn(l, 0);
+    event_del(l->sockets);
+    event_del(l->alarm);
+    if (poller_busy(&l->poller)) poller_run(&l->poller, 0); // what one of its callbacks has put off
 }
 
 // How often it has rung since the last time; 0: it has not.
@@ -167,8 +174,7 @@ event_base *loop_library(loop *l) {
     l->library = base_new();
     l->sockets = event_new(l->library, l->poller.fd, EV_READ | EV_PERSIST, sockets_ready, l);
     l->alarm = evtimer_new(l->library, alarm_rang, l);
-    if (l->sockets == nullptr || l->alarm == nullptr || event_add(l->sockets, nullptr) != 0)
-        fatal("loop: libevent can't watch the sockets");
+    if (l->sockets == nullptr || l->alarm == nullptr) fatal("loop: no event of libevent");
     return l->library;
 }
 

@@ -62,8 +62,9 @@ inline uint64_t loop_lag_peak(const loop *l) {
 }
 // Makes a blocked loop_turn return. Any thread, also a signal handler.
 void loop_wake(loop *l);
-// libevent on this loop, for what knows nothing else; made when first asked for. While it has events of its own the
-// loop waits through it, one epoll set in the other, which costs a system call more a turn. Borrowed.
+// libevent on this loop, for what knows nothing else (evdns); made when first asked for, fatal where there are no
+// descriptors or memory for it: so who may need it asks at its start. While it has events the loop waits through it,
+// one epoll set in the other, which costs three system calls more a turn. Borrowed.
 event_base *loop_library(loop *l);
 
 } // namespace belfry

@@ -132,8 +132,10 @@ void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *c
     start(w, on, fd, watch_readable, ready, context);
 }
 
-void packet_watch_start_writable(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context) {
-    start(w, on, fd, watch_writable, ready, context);
+void packet_watch_writable(packet_watch *w, bool also) {
+    if (!w->watch.what) return;
+    if (!watch_start(&w->on->poller, &w->watch, w->fd, also ? watch_readable | watch_writable : watch_readable, false))
+        fatal("packets: the socket can't be watched: %s", strerror(errno));
 }
 
 void packet_watch_stop(packet_watch *w) {

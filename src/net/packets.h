@@ -49,8 +49,9 @@ struct packet_watch {
     void *context; // borrowed
 };
 void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context);
-// The same while the other side takes more: for who was told `full`. With a watch of its own.
-void packet_watch_start_writable(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context);
+// Calls `ready` also while the other side takes more: for who was told `full`. One watch a descriptor: epoll has one
+// entry.
+void packet_watch_writable(packet_watch *w, bool also);
 // May be called from `ready`; does nothing where it is not on.
 void packet_watch_stop(packet_watch *w);
 

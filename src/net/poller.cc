@@ -96,6 +96,10 @@ void poller_free(poller *p) {
 }
 
 bool watch_start(poller *p, watch *w, int fd, unsigned what, bool edges) {
+    if (what == 0) {
+        watch_stop(p, w, fd);
+        return true;
+    }
     if (w->what == what && w->edges == edges) return true;
     struct epoll_event e = {};
     e.events = events_of(what, edges);

@@ -42,10 +42,12 @@ void poller_free(poller *p);
 
 // From now on `w` waits for `what`, on fd, level-triggered or, with `edges`, once for each change (what is there
 // already counts as one; epoll(7)). A call that changes nothing costs nothing. An error of the socket makes all that
-// was asked for ready. False: the kernel has no memory or watches left (errno); then it waits for nothing.
+// was asked for ready. `what` 0 is watch_stop. One watch a descriptor in a poller. False: the kernel has no memory or
+// watches left, or the descriptor is one that can't be waited for, or another watch's (errno); then it waits for
+// nothing.
 [[nodiscard]] bool watch_start(poller *p, watch *w, int fd, unsigned what, bool edges);
 // Its callback is not called any more, also not for what this turn has already found. Before the descriptor is closed,
-// since a duplicate of it would keep it in the set.
+// fatal behind that: a duplicate of it, in whichever process, would keep it in the set. Safe where it is not started.
 void watch_stop(poller *p, watch *w, int fd);
 // Calls it with watch_readable in this turn or the next, although its descriptor may have nothing: for bytes that were
 // read already. It must have been started. poller_busy is true until then.

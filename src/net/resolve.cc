@@ -36,7 +36,7 @@ void take(resolve *r, const struct addrinfo *list) {
     }
 }
 
-// By a timer, so that the asker is never called from within its own resolve_start (hosts file, numeric address); and
+// Put off, so that the asker is never called from within its own resolve_start (hosts file, numeric address); and
 // the evdns_base stays for a while behind the answer, since evdns still has callbacks of its own on the way (2.1.12
 // answers with the A record alone where the AAAA is late, and cancels that one afterwards).
 void resolve_later(later *l) {
@@ -107,7 +107,7 @@ resolve *resolve_start(loop *on, const char *host, uint16_t port, resolve_done d
 void resolve_cancel(resolve *r) {
     if (r == nullptr) return;
     r->done = nullptr;
-    // Its answer, "cancelled", still comes by resolve_answered; where the answer was there, the timer is set.
+    // Its answer, "cancelled", still comes by resolve_answered; where the answer was there, `later` is posted.
     if (r->request != nullptr) evdns_getaddrinfo_cancel(r->request);
 }
 

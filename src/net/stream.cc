@@ -123,7 +123,6 @@ void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {
 
 void stream_watch(stream *s, unsigned what) {
     if (what == s->watch.what || s->fd < 0) return;
-    if (what == 0) return watch_stop(&s->on->poller, &s->watch, s->fd);
     if (watch_start(&s->on->poller, &s->watch, s->fd, what, s->edges)) return;
     // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
     static log_limit limit; // it would be said of each one that comes

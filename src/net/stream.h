@@ -73,10 +73,10 @@ void stream_open_tls_client(stream *s, loop *on, int fd, stream_callback ready, 
 void stream_watch(stream *s, unsigned what);
 // From now on a plain stream's watch is edge-triggered, which saves the kernel a poll of each socket in each turn:
 // 1.2 % of the CPU time of a tunnelled frame. TLS streams stay as they are. The owner reads again while stream_pending
-// says so. One thing is not seen then: a reset that arrived together with the last bytes, which is for the next write,
-// or for stream_broken, to find.
+// says so.
 void stream_watch_edges(stream *s);
-// The socket has failed (SO_ERROR), though nobody has read or written since.
+// The socket has failed (SO_ERROR) while nobody read or wrote: what stream_watch does not tell of who waits for
+// nothing. The failure is told once, by this or by a read or write.
 bool stream_broken(const stream *s);
 // Calls `ready` with stream_readable from the loop although the socket may have nothing: for bytes that were read
 // already, by the owner or by TLS. The stream must be watched.

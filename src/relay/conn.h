@@ -72,7 +72,7 @@ struct alignas(64) conn {
     uint8_t form;     // wire_form
     uint8_t pongs;    // queued since the output queue was last empty
     bool dirty : 1;   // in the shard's dirty list
-    bool blocked : 1; // the socket was full: the writable event flushes
+    bool blocked : 1; // the socket was full: on_ready flushes when it is not
     bool open : 1;    // a session that takes deliveries
     bool closed : 1;
     bool paused : 1;         // not reading
@@ -163,7 +163,8 @@ void conn_set_deadline(conn *c, uint64_t after_ms);
 // can't help: nothing was queued, the caller closes the connection. For answers and control frames, in any phase.
 [[nodiscard]] bool conn_send(conn *c, frame *f);
 void conn_mark_dirty(conn *c);
-// One write call; follows up on what it showed. Called by the flush at the end of the turn and by the writable event.
+// One write call; follows up on what it showed. Called by the flush at the end of the turn and when a full socket takes
+// more.
 void conn_flush(conn *c);
 
 // No more deliveries: what is queued is written, then our side is shut down, a little is read and thrown away, then it

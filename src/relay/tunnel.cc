@@ -10,7 +10,7 @@ namespace belfry {
 
 // For the backend to answer the end of file of a client; nobody half-closes a WebSocket connection to go on with it.
 static constexpr uint64_t half_closed_ms = 5000;
-static constexpr uint64_t broken_ms = 5000; // a connection that was reset with its last bytes is found within
+static constexpr uint64_t broken_ms = 5000; // a connection that was reset while nothing was read of it is found within
 
 // ---------------------------------------------------------------- the 101
 
@@ -183,7 +183,7 @@ static void eof(conn *c, const char *) {
 
 // ---------------------------------------------------------------- idle ones
 
-// The next look: at tunnel_timeout, and at what an edge-triggered watch does not see (stream_watch_edges).
+// The next look: at tunnel_timeout, and at who was reset while the other side's slowness kept us from reading.
 static void arm(proxying *p) {
     conn *c = p->on;
     auto most = static_cast<uint64_t>(c->route->tunnel_timeout);

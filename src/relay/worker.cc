@@ -189,6 +189,15 @@ static void close_listeners(worker *w) {
     w->listeners.clear();
 }
 
+// Of a thread that could not be started: the sockets are the caller's still, who may close them at any time.
+static void forget_listeners(worker *w) {
+    for (worker_listener *l : w->listeners) {
+        listener_stop(&l->accepting);
+        delete l;
+    }
+    w->listeners.clear();
+}
+
 static void begin_drain(worker *w) {
     close_listeners(w);
     drain_begin(&w->shard, drain_scope::all);
@@ -491,6 +500,7 @@ bool worker_start(worker *w, const worker_socket *sockets, size_t count) {
     pthread_sigmask(SIG_SETMASK, &all, &old);
     w->started = pthread_create(&w->thread, nullptr, run, w) == 0;
     pthread_sigmask(SIG_SETMASK, &old, nullptr);
+    if (!w->started) forget_listeners(w);
     return w->started;
 }
 
@@ -565,11 +575,6 @@ void worker_drain(worker *w) {
 
 void worker_destroy(worker *w) {
     shard *s = &w->shard;
-    for (worker_listener *l :
-         w->listeners) { // of a thread that could not be started: the sockets are the caller's still
-        listener_stop(&l->accepting);
-        delete l;
-    }
     notifier_free(s->notifier);
     drain_free(s);
     for (size_t i = 0; i < s->settings->upstreams.size(); i++)

@@ -361,6 +361,20 @@ def test_frames_and_messages_in_pieces_end_on_the_other_side(server):
         assert c.receive_json() == {"type": "pong", "id": 99}
 
 
+def test_more_than_the_link_between_the_processes_holds(server):
+    """Messages that are not whole yet, 1.8 MB of them: the link is full again and again."""
+    clients = [server.open_json("/ws") for _ in range(60)]
+    text = json.dumps({"type": "ping", "id": 7, "with": "x" * 60000}).encode()
+    reading = Reading(server)
+    for c in clients:
+        c.send(ws.frame(ws.TEXT, text[:30000], fin=False))
+    reading.wait(60 * len(ws.frame(ws.TEXT, text[:30000], fin=False)))
+    assert upgrade(server).moved() == 60
+    for c in clients:
+        c.send(ws.frame(ws.CONTINUATION, text[30000:]))
+        assert c.receive_json() == {"type": "pong", "id": 7}
+
+
 def test_bad_bytes_are_found_on_the_other_side(server):
     """A text that goes wrong in its second half, of which the first one was read by the old process."""
     c = server.open_json("/ws")

@@ -27,6 +27,7 @@ struct bench {
 };
 
 int begin(void **state) {
+    alarm(20);
     auto *b = new bench{};
     error e;
     b->room = static_cast<char *>(memory_get(packet_size_max));
@@ -41,6 +42,7 @@ int end(void **state) {
         if (fd >= 0) close(fd);
     free(b->room);
     delete b;
+    alarm(0);
     return 0;
 }
 
@@ -187,6 +189,50 @@ void watching(void **state) {
     assert_int_equal(stopped, 1);
 }
 
+size_t fill(int fd) {
+    std::string large(packet_size_max, 'x');
+    size_t sent = 0;
+    while (packet_send(fd, large) == packet_sent::whole)
+        sent++;
+    return sent;
+}
+
+// Who was told `full` hears when there is room again, each time, and of what comes in meanwhile by the same watch.
+void watching_for_room(void **state) {
+    auto *b = static_cast<bench *>(*state);
+    loop *l = loop_new();
+    packet_watch w = {};
+    packet_watch_writable(&w, true); // nothing is watched: nothing happens
+    packet_watch_start(
+        &w, l, b->ends[0], [](void *) { calls++; }, nullptr);
+    int silent = 0, heard = 0;
+    size_t sent[2];
+    for (int round = 0; round < 2; round++) {
+        sent[round] = fill(b->ends[0]);
+        packet_watch_writable(&w, true);
+        packet_watch_writable(&w, true);
+        calls = 0;
+        loop_turn(l, false);
+        silent += calls;
+        for (size_t i = 0; i < sent[round]; i++)
+            (void)receive(b);
+        loop_turn(l, true); // alarm() of `begin` ends one that sleeps
+        heard += calls;
+        packet_watch_writable(&w, false);
+        calls = 0;
+        loop_turn(l, false);
+        silent += calls;
+    }
+    bool answered = packet_send(b->ends[1], "x") == packet_sent::whole;
+    loop_turn(l, true);
+    heard += calls;
+    packet_watch_stop(&w);
+    loop_free(l);
+    assert_true(answered && sent[0] > 0 && sent[1] > 0);
+    assert_int_equal(silent, 0);
+    assert_int_equal(heard, 3);
+}
+
 } // namespace
 
 int main() {
@@ -198,6 +244,7 @@ int main() {
         cmocka_unit_test_setup_teardown(full_and_gone, begin, end),
         cmocka_unit_test_setup_teardown(the_end, begin, end),
         cmocka_unit_test_setup_teardown(watching, begin, end),
+        cmocka_unit_test_setup_teardown(watching_for_room, begin, end),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

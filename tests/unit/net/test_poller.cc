@@ -261,10 +261,64 @@ void test_again(void **) {
     assert_int_equal(e->ready, watch_readable);
     assert_false(poller_busy(&b->poller));
     watch_again(&b->poller, &e->watch);
+    watch_again(&b->poller, &e->watch);
+    assert_int_equal(b->poller.again_count, 1);
     watch_stop(&b->poller, &e->watch, e->fd);
     turn();
     assert_int_equal(e->calls, 1);
     assert_false(poller_busy(&b->poller));
+}
+
+void post_all(end *e) {
+    for (int i = ends_max; i-- > 0;)
+        if (b->ends[i] != e) watch_again(&b->poller, &b->ends[i]->watch);
+}
+
+// Those that were posted meanwhile change their places: who is stopped then is forgotten at the right one.
+void test_again_moved_up_and_then_stopped(void **) {
+    for (int i = 0; i < ends_max; i++)
+        start(add(i), watch_readable, false);
+    b->ends[0]->then = post_all;
+    watch_again(&b->poller, &b->ends[0]->watch);
+    turn();
+    drop(3);
+    drop(ends_max - 1);
+    turn();
+    for (int i = 0; i < ends_max; i++)
+        if (b->ends[i]) assert_int_equal(b->ends[i]->calls, 1);
+}
+
+void test_again_of_very_many(void **) {
+    constexpr int many = 100;
+    end *e = add(0);
+    struct watch watches[many] = {};
+    int fds[many];
+    for (int i = 0; i < many; i++) {
+        watches[i].ready = [](watch *w, unsigned) { w->edges = true; };
+        fds[i] = dup(e->fd);
+        assert_true(watch_start(&b->poller, &watches[i], fds[i], watch_readable, false));
+        watch_again(&b->poller, &watches[i]);
+    }
+    turn();
+    for (int i = 0; i < many; i++) {
+        assert_true(watches[i].edges); // was told
+        watch_stop(&b->poller, &watches[i], fds[i]);
+        close(fds[i]);
+    }
+}
+
+void test_nothing_to_wait_for_is_a_stop(void **) {
+    end *e = add(0);
+    start(e, watch_readable, false);
+    say(e);
+    start(e, 0, false);
+    turn();
+    assert_int_equal(e->calls, 0);
+    struct watch other = {};
+    other.ready = on_ready;
+    start(e, watch_readable, false);
+    assert_false(watch_start(&b->poller, &other, e->fd, watch_writable, false)); // one a descriptor
+    assert_int_equal(errno, EEXIST);
 }
 
 void ask_again(end *e) {
@@ -317,6 +371,9 @@ int main() {
         cmocka_unit_test_setup_teardown(test_what_is_not_asked_for_any_more_is_not_told, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_again_from_within_is_the_next_turns, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_again_moved_up_and_then_stopped, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_again_of_very_many, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_nothing_to_wait_for_is_a_stop, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_a_descriptor_that_can_not_be_watched, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -1,4 +1,4 @@
-// Streams: the re-aimed event, plain reads and writes on real sockets, closing.
+// Streams: the re-aimed watch, plain reads and writes on real sockets, closing.
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -22,7 +22,7 @@ extern "C" {
 
 using namespace belfry;
 
-// libevent's calls pass through here: a re-aim that changes nothing must not reach the kernel.
+// The poller's calls pass through here: a re-aim that changes nothing must not reach the kernel.
 static int epoll_calls;
 
 extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event) noexcept {
@@ -33,7 +33,7 @@ extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event)
 namespace {
 
 struct bench {
-    struct stream stream;
+    struct stream stream; // first: forget_tls finds the bench by it
     loop *on;
     int peer;
     int called;
@@ -295,16 +295,33 @@ void an_end_alone_is_an_edge(void **state) {
 }
 
 // The reset comes with the last bytes: a short read, no end, no further edge.
-void a_reset_behind_data_is_found_by_asking(void **state) {
-    bench *b = static_cast<bench *>(*state);
-    stream_watch(&b->stream, stream_readable);
-    stream_watch_edges(&b->stream);
-    assert_false(stream_broken(&b->stream));
-    say(b, "last");
+void reset(bench *b) {
     struct linger hard = {.l_onoff = 1, .l_linger = 0};
     assert_int_equal(setsockopt(b->peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard), 0);
     close(b->peer);
     b->peer = -1;
+}
+
+void a_reset_while_nothing_is_read_is_found_by_asking(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    stream_watch(&b->stream, 0);
+    assert_false(stream_broken(&b->stream));
+    reset(b);
+    turn(b);
+    assert_int_equal(b->called, 0);
+    assert_true(stream_broken(&b->stream));
+    stream_close(&b->stream);
+    assert_false(stream_broken(&b->stream)); // there is no socket to ask
+}
+
+void a_reset_behind_data_is_the_next_read(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    stream_watch(&b->stream, stream_readable);
+    stream_watch_edges(&b->stream);
+    say(b, "last");
+    reset(b);
     turn(b);
     assert_true(b->ready & stream_readable);
     char into[16];
@@ -312,9 +329,9 @@ void a_reset_behind_data_is_found_by_asking(void **state) {
     assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::ok);
     assert_int_equal(got, 4);
     assert_memory_equal(into, "last", 4);
-    assert_true(stream_broken(&b->stream));
-    stream_close(&b->stream);
-    assert_false(stream_broken(&b->stream)); // there is no socket to ask
+    assert_true(stream_pending(&b->stream)); // no edge will come
+    assert_int_equal(stream_read(&b->stream, into, sizeof into, &got), stream_result::failed);
+    assert_string_equal(stream_why(), "recv: Connection reset by peer");
 }
 
 void tls_streams_stay_level_triggered(void **state) {
@@ -479,7 +496,8 @@ int main() {
         cmocka_unit_test_setup_teardown(data_and_end_in_one_edge_are_read_to_the_end, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(an_end_alone_is_an_edge, setup, teardown),
         cmocka_unit_test_setup_teardown(an_end_alone_is_an_edge, setup_tcp, teardown),
-        cmocka_unit_test_setup_teardown(a_reset_behind_data_is_found_by_asking, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(a_reset_while_nothing_is_read_is_found_by_asking, setup_tcp, teardown),
+        cmocka_unit_test_setup_teardown(a_reset_behind_data_is_the_next_read, setup_tcp, teardown),
         cmocka_unit_test_setup_teardown(tls_streams_stay_level_triggered, setup, teardown),
         cmocka_unit_test_setup_teardown(writing_to_one_who_left_is_a_failure_and_no_signal, setup, teardown),
         cmocka_unit_test_setup_teardown(writing_gathers_and_says_when_it_is_full, setup, teardown),
