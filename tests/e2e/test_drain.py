@@ -201,14 +201,15 @@ def test_each_transport_has_its_goodbye(start):
         assert held.event().data == "1"
         poller = Poller(address, "/ws")
         poller.welcome()
-        asked = threading.Event()
-        waiting = threading.Thread(target=lambda: (asked.set(), poller.poll()))
-        waiting.start()
-        asked.wait(10)
         tunnel = server.open("/app/tunnel")
         assert tunnel.receive() == ("text", "hello")
         wait_until(lambda: server.members("r") == 6, lambda: server.rooms())
         server.publish("r", '"last"')
+        assert poller.receive(type="message")["data"] == "last"
+        polls = server.status()["poll"]["polls"]
+        waiting = threading.Thread(target=poller.poll)
+        waiting.start()
+        wait_until(lambda: server.status()["poll"]["polls"] == polls + 1, "the poll does not come")
         term(server)
         assert plain.receive_json()["data"] == "last"
         goodbye(plain)
@@ -218,7 +219,7 @@ def test_each_transport_has_its_goodbye(start):
         assert events.block().retry == max(1, said["after_ms"]) or said["after_ms"] == 0
         assert events.block() is None
         waiting.join()
-        assert poller.receive(type="message")["data"] == "last"
+        assert poller.inbox, "the poll that waited was not answered with the goodbye"
         assert poller.receive(type="bye", code=4503)["reconnect"] is True
         for reader in (raw_events, held):
             names = []
