@@ -7,7 +7,7 @@ namespace belfry {
 
 void clock_refresh(clock *c) {
     const uint64_t before = c->monotonic_ms;
-    c->monotonic_ms = clock_monotonic_ns() / 1000000;
+    c->monotonic_ms = clock_monotonic_ms();
     if (c->monotonic_ms == before) return; // a busy loop turns many times a millisecond
     timespec now = {};
     clock_gettime(CLOCK_REALTIME, &now); // can't fail for this clock

@@ -15,5 +15,8 @@ void clock_refresh(clock *c);
 
 // Asks the kernel. Any thread.
 uint64_t clock_monotonic_ns();
+inline uint64_t clock_monotonic_ms() {
+    return clock_monotonic_ns() / 1000000;
+}
 
 } // namespace belfry

@@ -300,7 +300,7 @@ const config_place *config_place_of(const config *c, const std::string &section,
 bool config_load(const char *file, config *out, const config *in_force) {
     loading l = {out, {}, {}, {}, {}, {}, in_force};
     out->places[""] = {file, 0};
-    out->tickets = in_force ? ticket_keys_ref(in_force->tickets) : ticket_keys_new(clock_monotonic_ns() / 1000000);
+    out->tickets = in_force ? ticket_keys_ref(in_force->tickets) : ticket_keys_new(clock_monotonic_ms());
     if (in_force)
         modules_share(&in_force->modules, &out->modules);
     else

@@ -24,7 +24,7 @@ namespace belfry {
 static constexpr int heeded[] = {SIGTERM, SIGQUIT, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGWINCH, SIGCHLD};
 
 uint64_t master_now_ms() {
-    return clock_monotonic_ns() / 1000000;
+    return clock_monotonic_ms();
 }
 
 void close_kept(std::vector<kept_address> *all) {

@@ -37,9 +37,8 @@ bool reading(const http_link *l) {
 // A watch for nothing takes a reading put off with it: it is put off again.
 void rewatch(http_link *l) {
     if (l->state < idle) return;
-    const unsigned before = stream_watched(&l->stream);
     stream_watch(&l->stream, (reading(l) ? stream_readable : 0) | (l->blocked ? stream_writable : 0));
-    if (l->again && stream_watched(&l->stream) != before) stream_again(&l->stream);
+    if (l->again) stream_again(&l->stream);
 }
 
 void read_again(http_link *l) {

@@ -14,10 +14,6 @@ later *of(link *node) {
     return BELFRY_CONTAINER_OF(node, later, node);
 }
 
-uint64_t now_ms() {
-    return clock_monotonic_ns() / 1000000;
-}
-
 } // namespace
 
 void later_queue_init(later_queue *q) {
@@ -39,7 +35,7 @@ void later_post(later *l) {
 
 void later_post_in(later *l, uint64_t ms) {
     list_remove(&l->node);
-    l->due_ms = now_ms() + ms + 1; // the millisecond that has begun is none
+    l->due_ms = clock_monotonic_ms() + ms + 1; // the millisecond that has begun is none
     link *after = l->on->delayed.previous;
     while (after != &l->on->delayed && of(after)->due_ms > l->due_ms)
         after = after->previous;
@@ -55,7 +51,7 @@ void later_run_due(later_queue *q) {
     link now;
     list_init(&now);
     list_splice(&now, &q->due);
-    const uint64_t ms = list_empty(&q->delayed) ? 0 : now_ms();
+    const uint64_t ms = list_empty(&q->delayed) ? 0 : clock_monotonic_ms();
     while (!list_empty(&q->delayed) && of(q->delayed.next)->due_ms <= ms) {
         link *node = q->delayed.next;
         list_remove(node);
@@ -71,7 +67,7 @@ void later_run_due(later_queue *q) {
 int later_wait_ms(const later_queue *q, int ms) {
     if (!list_empty(&q->due)) return 0;
     if (ms == 0 || list_empty(&q->delayed)) return ms;
-    const uint64_t now = now_ms(), due = of(q->delayed.next)->due_ms;
+    const uint64_t now = clock_monotonic_ms(), due = of(q->delayed.next)->due_ms;
     if (due <= now) return 0;
     const uint64_t left = due - now;
     if (ms >= 0 && left > static_cast<uint64_t>(ms)) return ms;

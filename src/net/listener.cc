@@ -40,13 +40,6 @@ refusal classify(int number) {
     }
 }
 
-void start(listener *l) {
-    if (watch_start(&l->on->poller, &l->readable, l->fd, watch_readable, false)) return;
-    log_error("listener: can't be watched: %s; trying again", strerror(errno));
-    l->paused = true;
-    later_post_in(&l->retry, backoff_last_ms);
-}
-
 void stop(listener *l) {
     watch_stop(&l->on->poller, &l->readable, l->fd);
 }
@@ -69,6 +62,10 @@ void back_off(listener *l, int number) {
                  strerror(number), static_cast<unsigned long long>(held));
     }
     l->backoff_ms = l->backoff_ms * 2 > backoff_last_ms ? backoff_last_ms : l->backoff_ms * 2;
+}
+
+void start(listener *l) {
+    if (!watch_start(&l->on->poller, &l->readable, l->fd, watch_readable, false)) back_off(l, errno);
 }
 
 void listener_readable(watch *w, unsigned) {

@@ -14,7 +14,7 @@ using listener_accept = void (*)(int fd, const struct sockaddr *peer, socklen_t 
 struct listener {
     loop *on;            // borrowed
     int fd;              // borrowed: the caller opened it and closes it after listener_stop
-    bool paused;         // by descriptors (EMFILE, ENFILE, ENOBUFS, ENOMEM) or by listener_pause
+    bool paused;         // by want (EMFILE, ENFILE, ENOBUFS, ENOMEM; ENOSPC of epoll) or by listener_pause
     bool held;           // by listener_pause
     uint32_t backoff_ms; // 100, doubling to 1,000
     watch readable;
@@ -22,7 +22,7 @@ struct listener {
     listener_accept accept;
     void *context; // borrowed
     uint64_t accepted;
-    uint64_t exhausted; // times that descriptors ran out; the log line about it is rate-limited
+    uint64_t exhausted; // times of want; the log line about it is rate-limited
 };
 
 // Starts accepting: at most 64 connections a turn, so that a burst does not starve who is in already.

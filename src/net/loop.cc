@@ -20,6 +20,8 @@ namespace belfry {
 
 namespace {
 
+constexpr int apart_ms = 10; // that libevent waits for us at most, where it can't be told of our sockets
+
 // libevent's own complaints go where all lines go, so that a test which reads the log meets them.
 void library_log(int severity, const char *text) {
     if (severity == EVENT_LOG_ERR)
@@ -66,11 +68,11 @@ void library_turn(loop *l, int how) {
 }
 
 // Our epoll set and the time of what is due are events of its, for as long as it waits: it sees nothing of them else.
+// Where there is nothing to wait for, or no watch left in the kernel for that, each is looked at on its own.
 void turn_with_library(loop *l, int ms) {
-    if (ms != 0 && event_add(l->sockets, nullptr) != 0) ms = 0; // no watch is left in the kernel: then nobody sleeps
-    if (ms == 0) {
+    if (ms == 0 || event_add(l->sockets, nullptr) != 0) {
         library_turn(l, EVLOOP_NONBLOCK);
-        return poller_run(&l->poller, 0);
+        return poller_run(&l->poller, ms < 0 || ms > apart_ms ? apart_ms : ms);
     }
     const struct timeval wait = {ms / 1000, ms % 1000 * 1000};
     if (ms > 0 && event_add(l->alarm, &wait) != 0) fatal("loop: no timer of libevent");

@@ -33,6 +33,11 @@ void take_descriptors(struct msghdr *m, packet *out) {
     }
 }
 
+void aim(packet_watch *w, unsigned what) {
+    if (!watch_start(&w->on->poller, &w->watch, w->fd, what, false))
+        fatal("packets: the socket can't be watched: %s", strerror(errno));
+}
+
 void watched(watch *of, unsigned) {
     auto *w = BELFRY_CONTAINER_OF(of, packet_watch, watch);
     w->ready(w->context);
@@ -117,25 +122,19 @@ void packet_close_descriptors(packet *p) {
     p->count = 0;
 }
 
-static void start(packet_watch *w, loop *on, int fd, unsigned what, void (*ready)(void *context), void *context) {
+void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context) {
     *w = {};
     w->watch.ready = watched;
     w->on = on;
     w->fd = fd;
     w->ready = ready;
     w->context = context;
-    if (!watch_start(&on->poller, &w->watch, fd, what, false))
-        fatal("packets: the socket can't be watched: %s", strerror(errno));
-}
-
-void packet_watch_start(packet_watch *w, loop *on, int fd, void (*ready)(void *context), void *context) {
-    start(w, on, fd, watch_readable, ready, context);
+    aim(w, watch_readable);
 }
 
 void packet_watch_writable(packet_watch *w, bool also) {
     if (!w->watch.what) return;
-    if (!watch_start(&w->on->poller, &w->watch, w->fd, also ? watch_readable | watch_writable : watch_readable, false))
-        fatal("packets: the socket can't be watched: %s", strerror(errno));
+    aim(w, also ? watch_readable | watch_writable : watch_readable);
 }
 
 void packet_watch_stop(packet_watch *w) {

@@ -37,9 +37,8 @@ uint32_t events_of(unsigned what, bool edges) {
 unsigned ready_of(uint32_t events) {
     if ((events & EPOLLERR) || ((events & EPOLLHUP) && !(events & EPOLLRDHUP))) return watch_readable | watch_writable;
     unsigned ready = 0;
-    if (events & EPOLLIN) ready |= watch_readable;
+    if (events & (EPOLLIN | EPOLLRDHUP)) ready |= watch_readable;
     if (events & EPOLLOUT) ready |= watch_writable;
-    if (events & EPOLLRDHUP) ready |= watch_readable;
     return ready;
 }
 

@@ -122,8 +122,7 @@ void stream_open_plain(stream *s, loop *on, int fd, stream_callback ready) {
 }
 
 void stream_watch(stream *s, unsigned what) {
-    if (what == s->watch.what || s->fd < 0) return;
-    if (watch_start(&s->on->poller, &s->watch, s->fd, what, s->edges)) return;
+    if (s->fd < 0 || watch_start(&s->on->poller, &s->watch, s->fd, what, s->edges)) return;
     // epoll out of memory or watches: the owner's deadline ends this connection; the others go on.
     static log_limit limit; // it would be said of each one that comes
     uint64_t held = 0;
@@ -134,10 +133,8 @@ void stream_watch(stream *s, unsigned what) {
 
 void stream_watch_edges(stream *s) {
     if (s->tls != nullptr || s->fd < 0) return;
-    const unsigned what = s->watch.what;
-    stream_watch(s, 0);
     s->edges = true;
-    stream_watch(s, what); // what is there already counts as an edge
+    stream_watch(s, s->watch.what); // what is there already counts as an edge
 }
 
 bool stream_broken(const stream *s) {

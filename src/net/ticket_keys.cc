@@ -78,7 +78,14 @@ uint64_t until(int64_t rotate_ms, uint64_t now_ms) {
 
 void rotate(ticket_keys *k, int64_t rotate_ms, uint64_t now_ms) {
     ticket_key fresh;
-    if (!make_key(&fresh)) return log_error("tls: no random bytes: the ticket key stays");
+    if (!make_key(&fresh)) {
+        static log_limit limit = {.burst = 1}; // it is tried again each turn
+        uint64_t held = 0;
+        if (log_limit_pass(&limit, &held))
+            log_error("tls: no random bytes: the ticket key stays (%llu more not shown)",
+                      static_cast<unsigned long long>(held));
+        return;
+    }
     {
         const std::lock_guard<std::mutex> hold(k->lock);
         ring *r = k->page;

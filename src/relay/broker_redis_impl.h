@@ -123,7 +123,7 @@ inline redis_broker *redis_broker_of(broker *b) {
     return reinterpret_cast<redis_broker *>(b);
 }
 inline uint64_t broker_now_ms() {
-    return clock_monotonic_ns() / 1000000; // the loop's clock is as old as the turn
+    return clock_monotonic_ms(); // the loop's clock is as old as the turn
 }
 
 // broker_redis_links.cc. Every command but those that subscribe goes through here: `key` is what a cluster routes by.

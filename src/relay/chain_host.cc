@@ -238,7 +238,7 @@ static uint64_t host_rate_take(const struct belfry_rate *rate, struct belfry_tex
     struct rate r = {rate->amount, rate->period_ms, rate->burst};
     // The keys are all threads', and a thread's clock may stand since its last turn: behind another's, the last of a
     // burst would be refused.
-    return limits_take(&r, chain_view(key), amount, std::max(now_ms, clock_monotonic_ns() / 1000000));
+    return limits_take(&r, chain_view(key), amount, std::max(now_ms, clock_monotonic_ms()));
 }
 
 static int64_t host_count_add(struct belfry_text key, int64_t delta) {

@@ -16,10 +16,6 @@ static constexpr uint64_t retry_wait_ms = 5000;
 static constexpr uint64_t misled_wait_ms = 500;
 static constexpr size_t words_max = 64; // fields and values of one entry
 
-static uint64_t now_ms() {
-    return clock_monotonic_ns() / 1000000;
-}
-
 static void log_trouble(const char *what, view why) {
     static log_limit limit;
     uint64_t held = 0;
@@ -89,7 +85,7 @@ static void refused(command_stream *s, const char *what, view why) {
     for (view word : {"MOVED", "ASK", "CLUSTERDOWN", "READONLY", "LOADING"})
         misled = misled || why.starts_with(word);
     s->grouped = false;
-    s->retry_ms = now_ms() + (misled ? misled_wait_ms : retry_wait_ms);
+    s->retry_ms = clock_monotonic_ms() + (misled ? misled_wait_ms : retry_wait_ms);
     if (!misled) return log_trouble(what, why);
     if (s->over) broker_redis_link_misled(s->over, s->link);
 }
@@ -157,7 +153,7 @@ static void acknowledge(command_stream *s) {
 void command_stream_turn(command_stream *s) {
     if (!command_stream_open(s)) return;
     if (!s->finished.empty()) acknowledge(s);
-    uint64_t now = now_ms();
+    uint64_t now = clock_monotonic_ms();
     if (redis_ready(s->link) && !s->asking && now >= s->retry_ms) {
         bool room = s->ids.size() + read_at_once <= command_stream_under_way;
         if (!s->grouped)

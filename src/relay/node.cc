@@ -254,8 +254,8 @@ static void free_upstreams(node *n) {
     }
     n->upstreams.clear();
     n->retiring.clear();
-    const uint64_t until = clock_monotonic_ns() / 1000000 + resolve_linger_ms + wheel_tick_ms;
-    while (resolves && clock_monotonic_ns() / 1000000 < until)
+    const uint64_t until = clock_monotonic_ms() + resolve_linger_ms + wheel_tick_ms;
+    while (resolves && clock_monotonic_ms() < until)
         loop_turn(n->on, true);
 }
 

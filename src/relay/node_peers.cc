@@ -196,7 +196,7 @@ void node_peers_init(node *n) {
 }
 
 void node_peers_turn(node *n) {
-    peers_turn(n->peers, clock_monotonic_ns() / 1000000);
+    peers_turn(n->peers, clock_monotonic_ms());
     receipts_turn(&n->receipts, n->on->clock.monotonic_ms);
 }
 

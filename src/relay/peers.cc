@@ -72,10 +72,6 @@ bool send(peers *p, view node, const peer_message *m, bool watched) {
     return sent;
 }
 
-uint64_t now_ms() {
-    return clock_monotonic_ns() / 1000000;
-}
-
 } // namespace
 
 peers *peers_new(broker *over, json_reader *reader,
@@ -115,7 +111,7 @@ void peers_ask(peers *p, view node, peer_what what, view body, peers_done done, 
     auto *q = new question{};
     q->number = ++p->next;
     bool slow = what == peer_what::carry;
-    q->until_ms = now_ms() + (slow ? peers_carry_timeout_ms : peers_timeout_ms);
+    q->until_ms = clock_monotonic_ms() + (slow ? peers_carry_timeout_ms : peers_timeout_ms);
     q->to = node;
     q->done = done;
     q->context = context;

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -28,6 +27,7 @@ sys.path[:0] = [str(TESTS / "load")]
 os.environ.setdefault("BELFRY_BUILD", str(TESTS.parent / "build" / "release"))
 
 from bench import cpu_seconds, family, pinned  # noqa: E402
+from nginx import nginx_command  # noqa: E402
 from redis_server import free_port  # noqa: E402
 from swarm import compile_c  # noqa: E402
 
@@ -55,20 +55,8 @@ hook_secret = whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw
 """
 
 # What its manual advises for keep-alive and WebSocket, nothing that Belfry does not do: no log, no gzip, no cache. The bounds
-# of requests for each connection are Belfry's, none.
+# of requests for each connection are Belfry's, none. What stands in its block `http`.
 NGINX = """
-daemon off;
-worker_processes 1;
-error_log stderr warn;
-pid {directory}/nginx.pid;
-events {{ worker_connections 4096; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/client;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
     keepalive_requests 1000000000;
     tcp_nodelay on;
     map $http_upgrade $onward {{ default upgrade; "" ""; }}
@@ -89,7 +77,6 @@ http {{
         proxy_set_header Connection $onward;
         location / {{ proxy_pass http://app; }}
     }}
-}}
 """
 
 
@@ -138,10 +125,9 @@ class Bench:
         self.load = compile_c("bench/http_load", TESTS / "bench" / "http_load.c")
 
     def command(self, server, port, backend):
-        config = self.directory / server
         if server == "nginx":
-            config.write_text(NGINX.format(directory=self.directory, port=port, backend=backend))
-            return [shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin"), "-p", self.directory, "-c", config]
+            return nginx_command(self.directory, NGINX.format(port=port, backend=backend))
+        config = self.directory / server
         config.write_text(BELFRY.format(port=port, backend=backend))
         return [Path(os.environ["BELFRY_BUILD"]) / "belfry", "-c", config]
 

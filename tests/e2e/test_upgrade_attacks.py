@@ -101,21 +101,18 @@ def test_worker_that_lies_about_its_sockets(start, victim):
     """What a worker process told of its sockets comes to the next one while that is still root: it must not remove what it
     names."""
     server = start("[belfry]\nworkers = 1\nuser = nobody\n" + CONFIG)
-    old = server.worker_pid()
-    channel = channel_of(server)
-    with socket.socket(socket.AF_UNIX) as lure:
-        lure.bind(b"\0belfry-lure-%d" % os.getpid())
-        lure.listen()
-        say(channel, "keep_none")
-        say(channel, "keep", "listener", "public", f"unix:{victim}", fds=[lure.fileno()])
-        say(channel, "keep", "control", "", f"unix:{victim}", fds=[lure.fileno()])
-        say(channel, "kept")
-    channel.close()
     server.expect_error("2 of the listening sockets that the worker process before has left are not what it said of them")
+    with bound(b"\0belfry-lure-%d" % os.getpid()) as lure:
+        lie(server, ("listener", "public", f"unix:{victim}", lure), ("control", "", f"unix:{victim}", lure))
+    assert untouched(victim)
+
+
+def kill_worker(server):
+    """And waits for the next one."""
+    old = server.worker_pid()
     server.expect_error("crashed: killed by SIGKILL")
     os.kill(old, signal.SIGKILL)
-    wait_until(lambda: serves(server) not in (None, old), "it is not back")
-    assert untouched(victim)
+    wait_until(lambda: serves(server) not in (None, old), lambda: f"it is not back:\n{server.log()[-3000:]}")
 
 
 def lie(server, *kept):
@@ -126,10 +123,7 @@ def lie(server, *kept):
         say(channel, "keep", kind, name, address, fds=[lure.fileno()])
     say(channel, "kept")
     channel.close()
-    old = server.worker_pid()
-    server.expect_error("crashed: killed by SIGKILL")
-    os.kill(old, signal.SIGKILL)
-    wait_until(lambda: serves(server) not in (None, old), lambda: f"it is not back:\n{server.log()[-3000:]}")
+    kill_worker(server)
 
 
 def bound(address, listens=True, shared=False):
@@ -200,10 +194,7 @@ def test_socket_of_another_address(start, tmp_path, kind):
         assert server.status()["sockets_refused"] == 1 and len(server.find_log("1 of the listening sockets")) == 1
         server.open_json("/ws").drop()
         assert nowhere(server, lure)
-    server.expect_error("crashed: killed by SIGKILL")
-    old = server.worker_pid()
-    os.kill(old, signal.SIGKILL)  # and the next one has the true ones again
-    wait_until(lambda: serves(server) not in (None, old), "it is not back")
+    kill_worker(server)  # and the next one has the true ones again
     assert server.status()["sockets_refused"] == 0
     server.open_json("/ws").drop()
 
@@ -250,9 +241,7 @@ def test_an_address_that_is_held(start):
     wait_until(lambda: f"socket:[{os.fstat(lure.fileno()).st_ino}]" in sockets_of(server.process.pid), "not told")
     channel.close()
     lure.close()
-    old = server.worker_pid()
-    os.kill(old, signal.SIGKILL)
-    wait_until(lambda: serves(server) not in (None, old), lambda: f"it is not back:\n{server.log()[-3000:]}")
+    kill_worker(server)
     server.open_json("/ws").drop()
 
 

@@ -16,6 +16,7 @@ extern "C" {
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -35,6 +36,18 @@ extern "C" int accept4(int fd, struct sockaddr *__restrict peer, socklen_t *__re
         return -1;
     }
     return static_cast<int>(syscall(SYS_accept4, fd, peer, size, flags));
+}
+
+// So many of the next watches are refused.
+static int watches_refused;
+
+extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event) noexcept {
+    if (what == EPOLL_CTL_ADD && watches_refused > 0) {
+        watches_refused--;
+        errno = ENOSPC;
+        return -1;
+    }
+    return static_cast<int>(syscall(SYS_epoll_ctl, epoll, what, fd, event));
 }
 
 namespace {
@@ -228,6 +241,21 @@ void each_shortage_backs_off_and_success_forgets_it(void **state) {
     assert_false(b->listener.paused);
 }
 
+void no_watch_left_backs_off_like_any_shortage(void **state) {
+    bench *b = static_cast<bench *>(*state);
+    watches_refused = 2;
+    listen_at(b, "127.0.0.1:0");
+    assert_true(b->listener.paused);
+    assert_int_equal(b->listener.exhausted, 1);
+    assert_int_equal(b->listener.backoff_ms, 200);
+    connect_clients(b, 1);
+    while (b->server_count == 0)
+        loop_turn(b->on, true);
+    assert_int_equal(b->listener.exhausted, 2);
+    assert_int_equal(b->listener.backoff_ms, 100);
+    assert_false(b->listener.paused);
+}
+
 void backing_off_ends_at_a_second(void **state) {
     bench *b = static_cast<bench *>(*state);
     const int errors[] = {ENOBUFS, ENOMEM, EMFILE, EMFILE, EMFILE, EMFILE};
@@ -345,6 +373,7 @@ int main() {
         cmocka_unit_test_setup_teardown(a_listener_may_be_stopped_by_its_callback, setup, teardown),
         cmocka_unit_test_setup_teardown(errors_of_one_connection_are_passed_over, setup, teardown),
         cmocka_unit_test_setup_teardown(each_shortage_backs_off_and_success_forgets_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_watch_left_backs_off_like_any_shortage, setup, teardown),
         cmocka_unit_test_setup_teardown(backing_off_ends_at_a_second, setup, teardown),
         cmocka_unit_test_setup_teardown(holding_outlasts_a_back_off, setup, teardown),
         cmocka_unit_test_setup_teardown(descriptors_run_out_without_a_spin, setup, teardown),

@@ -16,9 +16,21 @@ extern "C" {
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 using namespace belfry;
+
+static int refused_fd = -1; // can't be watched
+
+extern "C" int epoll_ctl(int epoll, int what, int fd, struct epoll_event *event) noexcept {
+    if (what == EPOLL_CTL_ADD && fd == refused_fd) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return static_cast<int>(syscall(SYS_epoll_ctl, epoll, what, fd, event));
+}
 
 namespace {
 
@@ -196,6 +208,28 @@ void libevent_is_served_while_it_has_something(void **state) {
         loop_turn(l, true);
 }
 
+void both_are_served_where_one_can_not_wait_for_the_other(void **state) {
+    loop *l = static_cast<loop *>(*state);
+    guest g = {};
+    later_init(&g.post, &l->laters, guest_ran);
+    event *timer = evtimer_new(loop_library(l), guest_rang, &g);
+    const struct timeval soon = {0, 100000};
+    event_add(timer, &soon);
+    refused_fd = l->poller.fd;
+    loop_wake(l);
+    int turns = 0;
+    for (; !g.rings; turns++) {
+        loop_turn(l, true);
+        if (turns == 0) later_post_in(&g.post, 1);
+    }
+    refused_fd = -1;
+    uint64_t count;
+    assert_int_equal(read(l->wake_fd, &count, sizeof count), -1); // the bell was heard
+    assert_int_equal(g.runs, 1);
+    assert_in_range(turns, 2, 50); // and the loop sleeps between them
+    event_free(timer);
+}
+
 } // namespace
 
 int main() {
@@ -208,6 +242,7 @@ int main() {
         cmocka_unit_test_setup_teardown(another_thread_wakes_a_blocked_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(a_signal_handler_wakes_it_and_errno_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(libevent_is_served_while_it_has_something, setup, teardown),
+        cmocka_unit_test_setup_teardown(both_are_served_where_one_can_not_wait_for_the_other, setup, teardown),
         cmocka_unit_test_setup_teardown(the_buffers_are_as_large_as_promised, setup, teardown),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
